@@ -1,0 +1,199 @@
+#!/usr/bin/env python3
+"""Runs the tests in all flavours and ends with 'N passed, M failed'.
+
+    run-tests.py --build build LEVEL [--only SUBSTRING ...]
+
+quick    unit tests of the release build
+lint     include direction, banned calls
+offline  lint, gcc and clang with warnings as errors, unit and slow tests, asan+ubsan, tsan, crash tests, golden proofs, fuzzing
+all      offline, and what needs package registries: golden gRPC transcripts, official SDKs, kill -9 rounds, hostile clients
+
+Every step prints one line. Its whole output is kept in BUILD/test-logs. A step that runs no test has failed; so has one whose
+tools cannot be installed. Nothing is skipped.
+"""
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), ".."))
+CONF = os.path.join(ROOT, "conformance")
+TALLY = re.compile(r"^(?:\S+: )?(\d+) passed, (\d+) failed", re.M)
+CMOCKA = re.compile(r"\[==========\] (?:.*: )?(\d+) test\(s\) run")
+CMOCKA_FAILED = re.compile(r"\[  FAILED  \] (?:.*: )?(\d+) test\(s\)")
+
+
+class Runner:
+    def __init__(self, build, only):
+        self.build = os.path.abspath(build)
+        self.logs = os.path.join(self.build, "test-logs")
+        self.only = only
+        self.passed = self.failed = 0
+        self.started = time.time()
+        os.makedirs(self.logs, exist_ok=True)
+
+    def wanted(self, name):
+        return not self.only or any(o in name for o in self.only)
+
+    def report(self, name, passed, failed, seconds, log):
+        if passed + failed == 0:
+            failed = 1
+        self.passed += passed
+        self.failed += failed
+        print("%-34s %6d passed %3d failed %6.0f s" % (name, passed, failed, seconds), flush=True)
+        if failed:
+            with open(log, errors="replace") as f:
+                tail = f.read().split("\n")
+            interesting = [l for l in tail if re.search(r"FAIL|ERROR|rror:|MISMATCH|Sanitizer|SUMMARY|DIFF", l)][:40]
+            print("  -- from %s --" % os.path.relpath(log, ROOT))
+            for line in interesting + ["  ..."] + tail[-25:]:
+                print("  | " + line[:300])
+
+    def run(self, name, command, env=None, timeout=1800, count="tally", cwd=None):
+        """count: 'tally' reads 'N passed, M failed' lines; 'exit' counts one test by exit status."""
+        if not self.wanted(name):
+            return True
+        log = os.path.join(self.logs, re.sub(r"[^A-Za-z0-9]+", "-", name) + ".log")
+        start = time.time()
+        full = dict(os.environ, **(env or {}))
+        with open(log, "w") as out:
+            try:
+                code = subprocess.run(command, cwd=cwd or ROOT, env=full, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=timeout).returncode
+            except subprocess.TimeoutExpired:
+                out.write("\nERROR: no end after %d s\n" % timeout)
+                code = 124
+            except OSError as e:
+                out.write("\nERROR: %s\n" % e)
+                code = 127
+        passed = failed = 0
+        if count == "tally":
+            tallies = TALLY.findall(open(log, errors="replace").read())
+            if tallies:
+                passed, failed = int(tallies[-1][0]), int(tallies[-1][1])
+            if code != 0 and failed == 0:
+                failed = 1
+        else:
+            passed, failed = (1, 0) if code == 0 else (0, 1)
+        self.report(name, passed, failed, time.time() - start, log)
+        return failed == 0 and passed > 0
+
+    def configure(self, build, options, env=None):
+        """Sets up a build directory (again when the options changed)."""
+        stamp = os.path.join(build, "test-options.txt")
+        text = json.dumps([options, env or {}])
+        command = ["meson", "setup", build] + options
+        if os.path.exists(os.path.join(build, "build.ninja")):
+            if os.path.exists(stamp) and open(stamp).read() == text:
+                return ["true"]
+            command = ["meson", "setup", "--wipe", build] + options
+        os.makedirs(build, exist_ok=True)
+        subprocess.run(command, cwd=ROOT, env=dict(os.environ, **(env or {})), check=True, stdout=subprocess.DEVNULL if not os.environ.get("VERBOSE") else None)
+        with open(stamp, "w") as f:
+            f.write(text)
+        return ["true"]
+
+    def build_flavour(self, name, directory, options, env=None):
+        label = "build " + name
+        try:
+            self.configure(directory, options, env)
+        except (subprocess.CalledProcessError, OSError) as e:
+            log = os.path.join(self.logs, "configure-%s.log" % name)
+            open(log, "w").write("ERROR: %s\n" % e)
+            self.report(label, 0, 1, 0, log)
+            return False
+        return self.run(label, ["ninja", "-C", directory], count="exit")
+
+    def meson_tests(self, name, directory, suites, env=None, jobs=2, multiplier=10):
+        """Runs meson test suites and counts the cmocka tests inside."""
+        if not self.wanted(name):
+            return
+        log = os.path.join(self.logs, re.sub(r"[^A-Za-z0-9]+", "-", name) + ".log")
+        start = time.time()
+        json_path = os.path.join(directory, "meson-logs", "testlog.json")
+        if os.path.exists(json_path):
+            os.remove(json_path)
+        command = ["meson", "test", "-C", directory, "--no-rebuild", "--num-processes", str(jobs), "-t", str(multiplier)]
+        for s in suites:
+            command += ["--suite", s]
+        with open(log, "w") as out:
+            code = subprocess.run(command, cwd=ROOT, env=dict(os.environ, **(env or {})), stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL).returncode
+        passed = failed = 0
+        if os.path.exists(json_path):
+            with open(json_path) as f, open(log, "a") as out:
+                for line in f:
+                    t = json.loads(line)
+                    text = (t.get("stdout") or "") + (t.get("stderr") or "")
+                    runs = sum(int(x) for x in CMOCKA.findall(text))
+                    tallies = TALLY.findall(text)
+                    if t["result"] == "OK":
+                        passed += runs or (int(tallies[-1][0]) if tallies else 1)
+                    else:
+                        bad = sum(int(x) for x in CMOCKA_FAILED.findall(text)) or 1
+                        failed += bad
+                        passed += max(0, runs - bad)
+                        out.write("\nFAILED %s: %s\n%s\n" % (t["name"], t["result"], text[-6000:]))
+        if code != 0 and failed == 0:
+            failed = 1
+        self.report(name, passed, failed, time.time() - start, log)
+
+
+def lint(r):
+    r.run("lint includes and calls", [sys.executable, "scripts/check-includes.py"], count="exit")
+
+
+def offline(r, shared_env):
+    asan, tsan, clang = r.build + "-asan", r.build + "-tsan", r.build + "-clang"
+    lint(r)
+    if not r.build_flavour("gcc release", r.build, ["--buildtype=release"]):
+        return False
+    r.meson_tests("unit tests", r.build, ["quick"], shared_env)
+    r.meson_tests("slow tests", r.build, ["slow"], dict(shared_env, IMMUDB_TEST_LEVEL="ci"))
+    r.run("golden proofs", [os.path.join(r.build, "conformance", "golden_proofs"), os.path.join(CONF, "golden", "proofs")])
+    r.run("golden chains through the store", [os.path.join(r.build, "conformance", "golden_store"), os.path.join(CONF, "golden", "proofs")])
+    r.build_flavour("clang", clang, ["--buildtype=debug", "-Dfuzz=true", "-Db_sanitize=address,undefined", "-Db_lundef=false"], {"CC": "clang"})
+    options = {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
+    if r.build_flavour("asan+ubsan", asan, ["--buildtype=debugoptimized", "-Db_sanitize=address,undefined"]):
+        r.meson_tests("unit tests, asan+ubsan", asan, ["quick"], dict(shared_env, **options))
+    if r.build_flavour("tsan", tsan, ["--buildtype=debugoptimized", "-Db_sanitize=thread"]):
+        r.meson_tests("unit tests, tsan", tsan, ["quick"], dict(shared_env, TSAN_OPTIONS="halt_on_error=1:second_deadlock_stack=1"))
+    r.run("fuzzing", [sys.executable, "scripts/fuzz.py", "--build", clang, "--seconds", os.environ.get("FUZZ_SECONDS", "60")])
+    return True
+
+
+def with_registries(r):
+    venv = os.path.join(r.build, "venv")
+    python = os.path.join(venv, "bin", "python3")
+    r.run("install Python packages", ["sh", "scripts/python-env.sh", venv], count="exit")
+    server = os.path.join(r.build, "cmd", "immudb")
+    r.run("golden gRPC transcripts", [python, "conformance/replay.py", "--server", server])
+    r.run("golden gRPC transcripts, asan", [python, "conformance/replay.py", "--server", os.path.join(r.build + "-asan", "cmd", "immudb"), "--fast"])
+    r.run("Python SDK", [python, "conformance/smoke.py", "--server", server, "python"])
+    r.run("Go SDK", [python, "conformance/smoke.py", "--server", server, "go"])
+    r.run("kill -9 rounds", [python, "conformance/kill9.py", "--server", server, "--rounds", "50"])
+
+
+def main():
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--build", default="build")
+    ap.add_argument("--only", action="append")
+    ap.add_argument("level", choices=["quick", "lint", "offline", "all"])
+    a = ap.parse_args()
+    r = Runner(a.build, a.only)
+    shared_env = {"IMMUDB_SHARED": CONF}
+    if a.level == "quick":
+        r.meson_tests("unit tests", r.build, ["quick"], shared_env)
+    elif a.level == "lint":
+        lint(r)
+    else:
+        if offline(r, shared_env) and a.level == "all":
+            with_registries(r)
+    print("\n%.0f s" % (time.time() - r.started))
+    print("%d passed, %d failed" % (r.passed, r.failed), flush=True)
+    return 1 if r.failed or not r.passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
