@@ -1,0 +1,378 @@
+/* The log from outside: what is written is read back, by every way of reading, now and after opening again; segments seal; sizes stay small.
+ * On vfs_memory, with small segments so that a few hundred txs fill several. */
+#include "log/log_fixture.h"
+
+static void written_txs_are_read_back(void **state)
+{
+    struct fixture f;
+    uint64_t id = 1;
+
+    (void)state;
+    fixture_init(&f, vfs_memory_create());
+    f.big_every = 37;
+    assert_int_equal(fixture_open(&f, true), ST_OK);
+    assert_true(f.report.was_clean);
+    assert_int_equal(f.report.precommitted_upto, 0);
+    for (int batch = 0; batch < 60; batch++) {
+        uint64_t count = 1 + (uint64_t)batch % 5;
+
+        if (fixture_commit(&f, id, id + count - 1) != ST_OK)
+            fail_msg("%s", f.err.text);
+        id += count;
+        assert_int_equal(log_synced_tx(f.log), id - 1);
+        assert_int_equal(log_published(f.log), id - 1);
+        if (batch % 7 == 0) {
+            assert_int_equal(log_vouch(f.log, &f.err), ST_OK);
+            assert_int_equal(log_advance_background(f.log, &f.err), ST_OK);
+        }
+    }
+    fixture_check_range(&f, 1, id - 1, false);
+    assert_int_equal(fixture_scrub(&f), 0);
+    assert_true(table_count(f.log) > 5);
+    fixture_close(&f, true);
+
+    for (int again = 0; again < 3; again++) {
+        assert_int_equal(fixture_open(&f, false), ST_OK);
+        if (f.report.is_damaged)
+            fail_msg("%s", f.report.damage);
+        assert_true(f.report.was_clean);
+        assert_int_equal(f.report.precommitted_upto, id - 1);
+        assert_int_equal(f.report.committed_upto, id - 1);
+        assert_int_equal(f.report.torn_bytes, 0);
+        fixture_check_range(&f, 1, id - 1, false);
+        assert_int_equal(fixture_commit(&f, id, id + 2), ST_OK);
+        id += 3;
+        fixture_check_range(&f, id - 10, id - 1, false);
+        assert_int_equal(fixture_scrub(&f), 0);
+        fixture_close(&f, again != 1);
+        if (again == 1) { /* not clean: the next open sees it */
+            assert_int_equal(fixture_open(&f, false), ST_OK);
+            assert_false(f.report.was_clean);
+            assert_int_equal(f.report.precommitted_upto, id - 1);
+            assert_int_equal(f.report.committed_upto, id - 4); /* no frame says more: an ordinary owner decides */
+            log_note_committed(f.log, id - 1);
+            fixture_close(&f, true);
+        }
+    }
+    vfs_memory_destroy(f.vfs);
+}
+
+static void errors_of_the_caller_are_told(void **state)
+{
+    struct tx_header header;
+    struct log_pin pin = {0};
+    struct fixture f;
+    struct log_tx t;
+    struct tx_entry e;
+    struct arena arena;
+
+    (void)state;
+    fixture_init(&f, vfs_memory_create());
+    arena_init(&arena, 4096, 0);
+    assert_int_equal(fixture_open(&f, false), ST_NOT_FOUND);
+    assert_null(f.log);
+    assert_int_equal(fixture_open(&f, true), ST_OK);
+    assert_int_equal(log_tx_header(f.log, 1, &header, &f.err), ST_NOT_FOUND);
+    assert_string_equal(f.err.text, "tx not found");
+    assert_int_equal(fixture_commit(&f, 1, 3), ST_OK);
+    assert_int_equal(log_tx_open(f.log, 0, false, &t, &f.err), ST_NOT_FOUND);
+    assert_int_equal(log_tx_open(f.log, 4, false, &t, &f.err), ST_NOT_FOUND);
+    assert_int_equal(log_entry_read(f.log, 4, 0, false, true, &arena, &pin, &e, &f.err), ST_NOT_FOUND);
+    assert_int_equal(fixture_write(&f, 5, 5, 0), ST_INVALID); /* 4 is next */
+    assert_int_equal(fixture_write(&f, 3, 3, 0), ST_INVALID);
+    assert_int_equal(fixture_commit(&f, 4, 4), ST_OK);
+    fixture_check_range(&f, 1, 4, false);
+    fixture_close(&f, true);
+    arena_free(&arena);
+    vfs_memory_destroy(f.vfs);
+}
+
+static bool add_size(void *ctx, const char *name, bool is_dir)
+{
+    (void)name, (void)is_dir;
+    ++*(int *)ctx;
+    return true;
+}
+
+static void a_new_log_is_small(void **state)
+{
+    struct log_stats stats;
+    struct fixture f;
+    int files = 0;
+
+    (void)state;
+    fixture_init(&f, vfs_memory_create());
+    f.segment_bytes_first = f.segment_bytes_max = 0;
+    assert_int_equal(fixture_open(&f, true), ST_OK);
+    for (uint64_t id = 1; id <= 50; id++) {
+        assert_int_equal(fixture_commit(&f, id, id), ST_OK);
+        fixture_ns += 200000000; /* five a second: idle */
+        assert_int_equal(log_advance_background(f.log, &f.err), ST_OK);
+    }
+    log_stats(f.log, &stats);
+    assert_true(stats.bytes < 64 * 1024);
+    assert_int_equal(stats.bytes_zeroed_ahead, 0);
+    assert_int_equal(stats.segments, 1);
+    assert_int_equal(f.vfs->ops->list(f.vfs, FIXTURE_DIR, add_size, &files, &f.err), ST_OK);
+    assert_int_equal(files, 2);
+    fixture_close(&f, true);
+    vfs_memory_destroy(f.vfs);
+}
+
+static void zeros_follow_the_write_rate(void **state)
+{
+    struct log_stats stats;
+    struct fixture f;
+    uint64_t id = 1;
+
+    (void)state;
+    fixture_init(&f, vfs_memory_create());
+    f.segment_bytes_first = f.segment_bytes_max = 0;
+    f.value_max = 4000;
+    assert_int_equal(fixture_open(&f, true), ST_OK);
+    for (int i = 0; i < 400; i++, id += 8) {
+        assert_int_equal(fixture_commit(&f, id, id + 7), ST_OK);
+        fixture_ns += 10000000; /* well above a megabyte a second */
+        assert_int_equal(log_advance_background(f.log, &f.err), ST_OK);
+        log_stats(f.log, &stats);
+        assert_true(stats.bytes_zeroed_ahead <= (4u << 20) + (1u << 20));
+    }
+    assert_true(stats.bytes_zeroed_ahead > 0);
+    assert_true(stats.segments > 1);
+    for (int i = 0; i < 30; i++) {
+        fixture_ns += 1000000000;
+        assert_int_equal(log_advance_background(f.log, &f.err), ST_OK);
+    }
+    log_stats(f.log, &stats);
+    {
+        uint64_t before = stats.bytes;
+
+        assert_int_equal(fixture_commit(&f, id, id), ST_OK);
+        id++;
+        fixture_ns += 1000000000;
+        assert_int_equal(log_advance_background(f.log, &f.err), ST_OK);
+        log_stats(f.log, &stats);
+        assert_true(stats.bytes <= before + 8192); /* idle: nothing more is zeroed */
+    }
+    fixture_check_range(&f, 1, id - 1, false);
+    assert_int_equal(fixture_scrub(&f), 0);
+    fixture_close(&f, false);
+    assert_int_equal(fixture_open(&f, false), ST_OK);
+    assert_false(f.report.is_damaged);
+    assert_int_equal(f.report.torn_bytes, 0);
+    assert_int_equal(f.report.precommitted_upto, id - 1);
+    fixture_close(&f, true);
+    vfs_memory_destroy(f.vfs);
+}
+
+/* Large entries: own segment, partial reads, warm loading. */
+static void large_txs(void **state)
+{
+    enum { COUNT = 400 };
+    struct tx_entry *entries = calloc(COUNT, sizeof *entries), got;
+    struct tx_body *body = NULL;
+    struct tx_header h = {.version = 1, .entry_count = COUNT, .ts = 5};
+    struct log_pin pin = {0};
+    struct arena arena;
+    struct fixture f;
+    struct log_tx t;
+    struct bytes value;
+    uint64_t random = 3;
+    uint8_t *memory = malloc((size_t)COUNT * 3000);
+
+    (void)state;
+    assert_true(entries != NULL && memory != NULL);
+    fixture_init(&f, vfs_memory_create());
+    arena_init(&arena, 65536, 0);
+    assert_int_equal(fixture_open(&f, true), ST_OK);
+    assert_int_equal(fixture_commit(&f, 1, 2), ST_OK);
+    for (int round = 0; round < 3; round++) { /* small values; large ones; a key area above META_CACHE_MAX */
+        uint8_t *at = memory;
+
+        for (size_t i = 0; i < COUNT; i++) {
+            size_t key_len = round == 2 ? 900 + i : 20, value_len = round == 0 ? i % 65 : 100 + i * 4;
+
+            test_random_fill(&random, at, key_len + value_len);
+            entries[i] = (struct tx_entry){.key = bytes_of(at, key_len), .value = bytes_of(at + key_len, value_len), .value_len = (uint32_t)value_len};
+            sha256(at + key_len, value_len, &entries[i].hval);
+            at += key_len + value_len;
+        }
+        h.id = 3 + (uint64_t)round;
+        assert_int_equal(tx_body_encode(entries, COUNT, &body, &f.err), ST_OK);
+        assert_int_equal(log_batch_begin(f.log, &f.err), ST_OK);
+        assert_int_equal(log_batch_tx(f.log, &h, body, &f.err), ST_OK);
+        tx_body_free(body);
+        assert_int_equal(log_batch_write(f.log, h.id - 1, &f.err), ST_OK);
+        assert_int_equal(log_sync(f.log, &f.err), ST_OK);
+        log_publish(f.log, h.id);
+        for (int pass = 0; pass < 4; pass++)
+            for (size_t i = 0; i < COUNT; i += 1 + (size_t)pass * 13) {
+                if (log_entry_read(f.log, h.id, (uint32_t)i, false, true, &arena, &pin, &got, &f.err) != ST_OK)
+                    fail_msg("%s", f.err.text);
+                assert_true(bytes_equal(got.key, entries[i].key));
+                assert_true(bytes_equal(got.value, entries[i].value));
+                if (pass == 1)
+                    log_pin_release(f.log, &pin);
+            }
+        log_pin_release(f.log, &pin);
+        assert_int_equal(log_tx_open(f.log, h.id, false, &t, &f.err), ST_OK);
+        for (uint32_t i = 0; i < COUNT; i++) {
+            assert_int_equal(log_tx_entry(f.log, &t, i, &got, &f.err), ST_OK);
+            assert_memory_equal(got.hval.b, entries[i].hval.b, HASH_LEN);
+            assert_int_equal(log_tx_value(f.log, &t, i, &arena, &value, &f.err), ST_OK);
+            assert_true(bytes_equal(value, entries[i].value));
+        }
+        log_tx_close(f.log, &t);
+        arena_reset(&arena);
+    }
+    assert_int_equal(fixture_commit(&f, 6, 9), ST_OK);
+    assert_int_equal(fixture_scrub(&f), 0);
+    fixture_close(&f, true);
+    assert_int_equal(fixture_open(&f, false), ST_OK);
+    assert_int_equal(f.report.precommitted_upto, 9);
+    fixture_check_range(&f, 1, 2, false);
+    fixture_check_range(&f, 6, 9, false);
+    fixture_close(&f, true);
+    free(entries);
+    free(memory);
+    arena_free(&arena);
+    vfs_memory_destroy(f.vfs);
+}
+
+static bool visit_next(void *ctx, struct log_tx *t)
+{
+    uint64_t *expected = ctx;
+
+    assert_int_equal(t->header.id, *expected);
+    ++*expected;
+    return true;
+}
+
+static void walking_and_times(void **state)
+{
+    struct fixture f;
+    uint64_t expected = 1, tx_id, at;
+    struct frontier frontier = {0};
+
+    (void)state;
+    fixture_init(&f, vfs_memory_create());
+    f.big_every = 29;
+    assert_int_equal(fixture_open(&f, true), ST_OK);
+    for (uint64_t id = 1; id <= 300; id += 5) {
+        assert_int_equal(fixture_commit(&f, id, id + 4), ST_OK);
+        frontier.size = id + 4;
+        memset(frontier.nodes, (int)id, sizeof frontier.nodes);
+        log_note_frontier(f.log, &frontier);
+        if (id == 201)
+            assert_int_equal(log_advance_background(f.log, &f.err), ST_OK);
+    }
+    assert_int_equal(log_walk(f.log, 1, 300, visit_next, &expected, &f.err), ST_OK);
+    assert_int_equal(expected, 301);
+    assert_int_equal(log_walk(f.log, 299, 301, visit_next, &(uint64_t){299}, &f.err), ST_NOT_FOUND);
+    for (int64_t ts = 990; ts <= 1105; ts++) {
+        uint64_t naive = 1;
+
+        while (naive <= 300 && (naive % 11 == 0 || (int64_t)(1000 + naive / 3) < ts))
+            naive++;
+        assert_int_equal(log_tx_since(f.log, ts, &tx_id, &f.err), ST_OK);
+        assert_int_equal(tx_id, naive);
+    }
+    assert_int_equal(log_frontier_before(f.log, 300, &frontier, &at, &f.err), ST_OK);
+    assert_true(at > 100 && at <= 205);
+    assert_int_equal(frontier.size, at);
+    assert_int_equal(frontier.nodes[__builtin_ctzll(at)].b[0], (uint8_t)(at - 4));
+    assert_int_equal(log_frontier_before(f.log, at - 1, &frontier, &tx_id, &f.err), ST_OK);
+    assert_true(tx_id < at);
+    assert_int_equal(log_frontier_before(f.log, 1, &frontier, &tx_id, &f.err), ST_OK);
+    assert_int_equal(tx_id, 0);
+    fixture_close(&f, true);
+    vfs_memory_destroy(f.vfs);
+}
+
+static void discard_gives_ids_out_again(void **state)
+{
+    struct fixture f;
+    hash_t alh = HASH_ZERO;
+    struct log_tx t;
+
+    (void)state;
+    fixture_init(&f, vfs_memory_create());
+    assert_int_equal(fixture_open(&f, true), ST_OK);
+    assert_int_equal(fixture_commit(&f, 1, 10), ST_OK);
+    for (uint64_t round = 0; round < 5; round++) {
+        uint64_t base = 10 + round * 10;
+
+        f.seed = 100;
+        assert_int_equal(fixture_write(&f, base + 1, base + 60, base), ST_OK); /* goes over segments */
+        assert_int_equal(log_sync(f.log, &f.err), ST_OK);
+        assert_int_equal(log_tx_open(f.log, base + 5, false, &t, &f.err), ST_OK); /* the owner may read precommitted txs */
+        log_tx_close(f.log, &t);
+        fixture_check_range(&f, base + 1, base + 60, false);
+        assert_int_equal(log_batch_begin(f.log, &f.err), ST_OK);
+        assert_int_equal(log_batch_discard(f.log, base + 61, &alh, &f.err), ST_INVALID);
+        assert_int_equal(log_batch_discard(f.log, base - 1, &alh, &f.err), ST_INVALID);
+        assert_int_equal(log_batch_discard(f.log, base, &alh, &f.err), ST_OK);
+        assert_int_equal(log_batch_write(f.log, base, &f.err), ST_OK);
+        assert_int_equal(log_sync(f.log, &f.err), ST_OK);
+        log_cut(f.log, base);
+        assert_int_equal(log_tx_open(f.log, base + 1, false, &t, &f.err), ST_NOT_FOUND);
+        f.seed = 7;
+        assert_int_equal(fixture_commit(&f, base + 1, base + 10), ST_OK);
+        fixture_check_range(&f, 1, base + 10, false); /* never a discarded one */
+        assert_int_equal(log_advance_background(f.log, &f.err), ST_OK);
+    }
+    fixture_check_range(&f, 1, 60, false);
+    assert_int_equal(fixture_scrub(&f), 0);
+    fixture_close(&f, true);
+    assert_int_equal(fixture_open(&f, false), ST_OK);
+    assert_false(f.report.is_damaged);
+    assert_int_equal(f.report.precommitted_upto, 60);
+    fixture_check_range(&f, 1, 60, false);
+    fixture_close(&f, true);
+    vfs_memory_destroy(f.vfs);
+}
+
+static void commit_marks_tell_what_is_committed(void **state)
+{
+    struct fixture f;
+    hash_t alh = HASH_ZERO;
+
+    (void)state;
+    fixture_init(&f, vfs_memory_create());
+    assert_int_equal(fixture_open(&f, true), ST_OK);
+    assert_int_equal(fixture_write(&f, 1, 20, 0), ST_OK);
+    assert_int_equal(log_sync(f.log, &f.err), ST_OK);
+    fixture_close(&f, false);
+    assert_int_equal(fixture_open(&f, false), ST_OK);
+    assert_int_equal(f.report.precommitted_upto, 20);
+    assert_int_equal(f.report.committed_upto, 0);
+    assert_int_equal(log_published(f.log), 0);
+    assert_int_equal(log_batch_begin(f.log, &f.err), ST_OK);
+    assert_int_equal(log_batch_commit(f.log, 21, &alh, &f.err), ST_INVALID);
+    assert_int_equal(log_batch_commit(f.log, 12, &alh, &f.err), ST_OK);
+    assert_int_equal(log_batch_write(f.log, 0, &f.err), ST_OK);
+    assert_int_equal(log_sync(f.log, &f.err), ST_OK);
+    fixture_close(&f, false);
+    assert_int_equal(fixture_open(&f, false), ST_OK);
+    assert_int_equal(f.report.precommitted_upto, 20);
+    assert_int_equal(f.report.committed_upto, 12);
+    assert_int_equal(log_published(f.log), 12);
+    fixture_close(&f, true);
+    vfs_memory_destroy(f.vfs);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(written_txs_are_read_back),
+        cmocka_unit_test(errors_of_the_caller_are_told),
+        cmocka_unit_test(a_new_log_is_small),
+        cmocka_unit_test(zeros_follow_the_write_rate),
+        cmocka_unit_test(large_txs),
+        cmocka_unit_test(walking_and_times),
+        cmocka_unit_test(discard_gives_ids_out_again),
+        cmocka_unit_test(commit_marks_tell_what_is_committed),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,491 @@
+/* Damage to acknowledged data is never taken for a torn tail.
+ *
+ * A log with several segments, sealed and not, is damaged in one place: every bit of every acknowledged frame of the last segments (the newest one
+ * included once a vouching frame follows it), segment headers, manifests, missing and shortened files. Expected: it opens, read-only, names
+ * the file, changes nothing on disk; every tx that was not hit is still there; or, where only derived bytes were hit, it opens as if nothing
+ * had happened. A log never comes back shorter without a word. */
+#include "log/log_fixture.h"
+
+enum { TXS = 60 };
+
+/* Segments 1.. sealed up to the last two; newest frame vouched for. */
+static struct vfs *make_log(bool clean)
+{
+    struct vfs *memory = vfs_memory_create();
+    struct fixture f;
+
+    fixture_init(&f, memory);
+    f.segment_bytes_first = f.segment_bytes_max = 4096;
+    assert_int_equal(fixture_open(&f, true), ST_OK);
+    for (uint64_t id = 1; id <= TXS; id += 2) {
+        assert_int_equal(fixture_commit(&f, id, id + 1), ST_OK);
+        if (id < TXS - 24)
+            assert_int_equal(log_advance_background(f.log, &f.err), ST_OK);
+    }
+    assert_int_equal(log_vouch(f.log, &f.err), ST_OK);
+    assert_true(table_count(f.log) >= 5);
+    fixture_close(&f, clean);
+    vfs_memory_power_cut(memory, POWER_CUT_KEEP_ALL, 1);
+    return memory;
+}
+
+static void open_any(struct fixture *f, struct vfs *v)
+{
+    fixture_init(f, v);
+    f->segment_bytes_first = f->segment_bytes_max = 4096;
+    if (fixture_open(f, false) != ST_OK)
+        fail_msg("%s", f->err.text);
+}
+
+/* Is the tx readable with exactly its content? */
+static bool tx_is_good(struct fixture *f, uint64_t tx_id)
+{
+    struct content c;
+    struct log_tx t;
+    struct tx_entry e;
+    struct bytes value;
+    struct arena arena;
+    bool good;
+
+    arena_init(&arena, 4096, 0);
+    content_make(f, tx_id, &c);
+    good = log_tx_open(f->log, tx_id, false, &t, &f->err) == ST_OK;
+    if (good) {
+        assert_memory_equal(t.header.eh.b, c.header.eh.b, HASH_LEN);
+        assert_int_equal(t.entry_count, c.header.entry_count);
+        for (uint32_t i = 0; i < t.entry_count && good; i++) {
+            good = log_tx_entry(f->log, &t, i, &e, &f->err) == ST_OK && log_tx_value(f->log, &t, i, &arena, &value, &f->err) == ST_OK;
+            if (good) {
+                check_entry(&c.entries[i], &e, false, true);
+                assert_true(bytes_equal(value, c.entries[i].value));
+            }
+        }
+        log_tx_close(f->log, &t);
+    }
+    content_free(&c);
+    arena_free(&arena);
+    return good;
+}
+
+static uint64_t count_good(struct fixture *f)
+{
+    uint64_t good = 0;
+
+    for (uint64_t id = 1; id <= TXS; id++)
+        good += tx_is_good(f, id) ? 1 : 0;
+    return good;
+}
+
+struct frame_place {
+    char name[32];
+    uint64_t at, len, batch;
+    bool is_empty;
+};
+
+/* All frames of a segment. */
+static size_t list_frames(struct fixture *f, size_t index, struct frame_place *out, size_t max)
+{
+    struct segment *s = table_at(f->log, index);
+    uint64_t at = SEGMENT_HEADER_BYTES;
+    uint8_t bytes[FRAME_HEADER_BYTES];
+    struct frame_header h;
+    size_t n = 0;
+
+    while (at + sizeof bytes <= atomic_load(&s->end) && n < max) {
+        assert_int_equal(cache_file_read(f->cache, s->file, at, bytes, sizeof bytes, &f->err), ST_OK);
+        assert_true(frame_header_decode(bytes, segment_place_seed(s->seed, at), &h));
+        memcpy(out[n].name, s->name, sizeof s->name);
+        out[n].at = at;
+        out[n].len = h.len;
+        out[n].batch = h.batch;
+        out[n++].is_empty = h.record_count == 0;
+        at += frame_align(h.len);
+    }
+    return n;
+}
+
+/* Refuses every operation that changes the disk. */
+static void open_untouched(struct fixture *f, struct vfs *memory, struct vfs **faulty)
+{
+    *faulty = vfs_faulty_create(memory);
+    open_any(f, *faulty);
+    assert_true(f->report.is_damaged);
+    assert_int_equal(vfs_faulty_op_count(*faulty), 0);
+    assert_int_equal(log_batch_begin(f->log, &f->err), ST_READ_ONLY);
+    assert_int_equal(log_sync(f->log, &f->err), ST_READ_ONLY);
+    assert_int_equal(log_vouch(f->log, &f->err), ST_READ_ONLY);
+    assert_int_equal(log_advance_background(f->log, &f->err), ST_READ_ONLY);
+}
+
+static void flipped_bits_in_acknowledged_frames(void **state)
+{
+    enum { PLACES = 64 };
+    static struct frame_place places[PLACES];
+    struct vfs *original = make_log(false);
+    struct fixture f;
+    size_t count = 0;
+    uint64_t random = 5;
+
+    (void)state;
+    open_any(&f, original);
+    for (size_t i = 0; i < table_count(f.log); i++)
+        if (!atomic_load(&table_at(f.log, i)->is_sealed))
+            count += list_frames(&f, i, places + count, PLACES - count);
+    fixture_close(&f, false);
+    assert_true(count >= 12 && count < PLACES);
+    for (size_t p = 0; p < count; p++) {
+        bool is_newest = p + 1 == count;
+        uint64_t bits = places[p].len * 8;
+
+        /* All bits of the header, a sample of the body's. */
+        for (uint64_t bit = 0; bit < bits; bit += bit < FRAME_HEADER_BYTES * 8 ? 1 : 1 + test_random(&random) % 97) {
+            struct vfs *copy = vfs_memory_clone(original), *faulty = NULL;
+            char path[PATH_BYTES_MAX];
+
+            assert_int_equal(vfs_path(path, &f.err, FIXTURE_DIR, "%s", places[p].name), ST_OK);
+            assert_int_equal(vfs_memory_flip_bit(copy, path, places[p].at * 8 + bit, &f.err), ST_OK);
+            if (is_newest) { /* the vouching frame itself: nothing acknowledged is lost with it */
+                assert_true(places[p].is_empty);
+                open_any(&f, copy);
+                assert_false(f.report.is_damaged);
+            } else {
+                open_untouched(&f, copy, &faulty);
+                if (strstr(f.report.damage, places[p].name) == NULL)
+                    fail_msg("batch %llu, bit %llu: %s", (unsigned long long)places[p].batch, (unsigned long long)bit, f.report.damage);
+            }
+            assert_int_equal(f.report.precommitted_upto, TXS);
+            /* A frame holds two txs. */
+            assert_true(count_good(&f) >= (is_newest || places[p].is_empty ? TXS : TXS - 2));
+            fixture_close(&f, false);
+            if (faulty != NULL)
+                vfs_faulty_destroy(faulty);
+            vfs_memory_destroy(copy);
+        }
+    }
+    vfs_memory_destroy(original);
+}
+
+/* Every sector of the last two segments gone bad at once. */
+static void zeroed_frames(void **state)
+{
+    static struct frame_place places[64];
+    struct vfs *original = make_log(true);
+    struct fixture f;
+    size_t count;
+    static const uint8_t zeros[65536];
+
+    (void)state;
+    open_any(&f, original);
+    count = list_frames(&f, table_count(f.log) - 1, places, 64);
+    fixture_close(&f, true);
+    for (size_t p = 0; p + 2 < count; p++) { /* the last two are empty: vouching, close mark */
+        struct vfs *copy = vfs_memory_clone(original), *faulty;
+        struct vfs_file *file;
+        char path[PATH_BYTES_MAX];
+
+        assert_int_equal(vfs_path(path, &f.err, FIXTURE_DIR, "%s", places[p].name), ST_OK);
+        assert_int_equal(copy->ops->open(copy, path, VFS_WRITE, &file, &f.err), ST_OK);
+        assert_int_equal(vfs_write_at(file, places[p].at, zeros, (size_t)places[p].len, &f.err), ST_OK);
+        file->ops->close(file);
+        open_untouched(&f, copy, &faulty);
+        assert_int_equal(f.report.precommitted_upto, TXS);
+        assert_true(count_good(&f) >= TXS - 2);
+        fixture_close(&f, false);
+        vfs_faulty_destroy(faulty);
+        vfs_memory_destroy(copy);
+    }
+    vfs_memory_destroy(original);
+}
+
+static void segment_path(char *path, uint64_t no)
+{
+    char name[32];
+    struct err err;
+
+    segment_name(name, no, 0);
+    assert_int_equal(vfs_path(path, &err, FIXTURE_DIR, "%s", name), ST_OK);
+}
+
+static void missing_shortened_and_headless_files(void **state)
+{
+    struct vfs *original = make_log(true);
+    uint64_t segments;
+    struct fixture f;
+
+    (void)state;
+    open_any(&f, original);
+    segments = table_count(f.log);
+    fixture_close(&f, false);
+    for (uint64_t no = 1; no <= segments; no++)
+        for (int what = 0; what < 6; what++) {
+            struct vfs *copy = vfs_memory_clone(original), *faulty;
+            char path[PATH_BYTES_MAX];
+            struct vfs_file *file;
+            uint64_t length, good, hit;
+
+            segment_path(path, no);
+            open_any(&f, copy);
+            hit = atomic_load(&table_at(f.log, no - 1)->tx_count);
+            fixture_close(&f, false);
+            assert_int_equal(copy->ops->open(copy, path, VFS_WRITE, &file, &f.err), ST_OK);
+            assert_int_equal(file->ops->length(file, &length, &f.err), ST_OK);
+            if (what == 0)
+                assert_int_equal(copy->ops->unlink(copy, path, &f.err), ST_OK);
+            else if (what < 4)
+                assert_int_equal(file->ops->truncate(file, what == 1 ? 0 : what == 2 ? 700 : length - 100, &f.err), ST_OK);
+            else
+                assert_int_equal(vfs_memory_flip_bit(copy, path, what == 4 ? 8 * 72 + 3 : 5, &f.err), ST_OK);
+            file->ops->close(file);
+            if (no == segments && what == 3) { /* cut inside the empty frames at its end: nothing is lost */
+                open_any(&f, copy);
+                assert_false(f.report.is_damaged);
+                assert_int_equal(count_good(&f), TXS);
+            } else if (no == segments && what == 2) { /* an unfinished write looks the same; only marks of derived files can tell */
+                fixture_init(&f, copy);
+                f.segment_bytes_first = f.segment_bytes_max = 4096;
+                f.vouched_tx_id = TXS;
+                assert_int_equal(fixture_open(&f, false), ST_OK);
+                assert_true(f.report.is_damaged);
+                good = count_good(&f);
+                assert_true(good >= TXS - hit);
+            } else {
+                open_untouched(&f, copy, &faulty);
+                segment_name(path, no, 0);
+                if (strstr(f.report.damage, path) == NULL)
+                    fail_msg("%s: %s", path, f.report.damage);
+                good = count_good(&f);
+                if (good < TXS - hit)
+                    fail_msg("%s, damage %d: %llu txs left, %llu were in it: %s", path, what, (unsigned long long)good, (unsigned long long)hit,
+                             f.report.damage);
+                if (what >= 4) /* the salt is in the manifest too: a damaged header costs nothing but the warning */
+                    assert_int_equal(good, TXS);
+                assert_true(f.report.precommitted_upto == TXS || no == segments);
+                fixture_close(&f, false);
+                vfs_faulty_destroy(faulty);
+                vfs_memory_destroy(copy);
+                continue;
+            }
+            fixture_close(&f, false);
+            vfs_memory_destroy(copy);
+        }
+    vfs_memory_destroy(original);
+}
+
+static void sealed_footers_are_replaceable(void **state)
+{
+    struct vfs *original = make_log(true);
+    char path[PATH_BYTES_MAX];
+    struct segment_trailer t;
+    struct fixture f;
+
+    (void)state;
+    open_any(&f, original);
+    assert_true(atomic_load(&table_at(f.log, 1)->is_sealed));
+    t = table_at(f.log, 1)->trailer;
+    fixture_close(&f, false);
+    segment_path(path, 2);
+    for (uint64_t at = t.body_end; at < t.file_bytes; at += 37) {
+        struct vfs *copy = vfs_memory_clone(original);
+        bool in_trailer = at >= t.file_bytes - SEGMENT_TRAILER_BYTES;
+
+        assert_int_equal(vfs_memory_flip_bit(copy, path, at * 8 + at % 8, &f.err), ST_OK);
+        open_any(&f, copy);
+        assert_false(f.report.is_damaged);
+        assert_int_equal(f.report.precommitted_upto, TXS);
+        if (in_trailer) { /* found at once, the txs come from reading the segment */
+            assert_int_equal(count_good(&f), TXS);
+        } else { /* found when a page is needed */
+            uint64_t good = count_good(&f);
+
+            assert_true(good >= TXS - (t.last_tx_id + 1 - t.first_tx_id));
+        }
+        assert_true(fixture_scrub(&f) > 0);
+        fixture_close(&f, false);
+        vfs_memory_destroy(copy);
+    }
+    vfs_memory_destroy(original);
+}
+
+static void manifest_is_rebuilt(void **state)
+{
+    struct vfs *original = make_log(true);
+    uint8_t *file;
+    size_t len;
+    struct fixture f;
+
+    (void)state;
+    assert_int_equal(vfs_read_all(original, FIXTURE_DIR "/MANIFEST", 1 << 20, &file, &len, &f.err), ST_OK);
+    free(file);
+    for (uint64_t bit = 0; bit <= len * 8; bit += 7) {
+        struct vfs *copy = vfs_memory_clone(original);
+
+        if (bit + 7 > len * 8)
+            assert_int_equal(copy->ops->unlink(copy, FIXTURE_DIR "/MANIFEST", &f.err), ST_OK);
+        else
+            assert_int_equal(vfs_memory_flip_bit(copy, FIXTURE_DIR "/MANIFEST", bit, &f.err), ST_OK);
+        for (int again = 0; again < 2; again++) {
+            open_any(&f, copy);
+            if (f.report.is_damaged)
+                fail_msg("bit %llu: %s", (unsigned long long)bit, f.report.damage);
+            assert_int_equal(f.report.precommitted_upto, TXS + (unsigned)again);
+            assert_int_equal(count_good(&f), TXS);
+            assert_int_equal(fixture_scrub(&f), 0);
+            if (again == 0)
+                assert_int_equal(fixture_commit(&f, TXS + 1, TXS + 1), ST_OK);
+            fixture_close(&f, true);
+        }
+        vfs_memory_destroy(copy);
+    }
+    vfs_memory_destroy(original);
+}
+
+/* Which generation counts without a manifest: the new one when it is complete, the old one when it is not. */
+static void manifest_lost_with_two_generations(void **state)
+{
+    (void)state;
+    for (int broken = 0; broken < 2; broken++) {
+        struct vfs *memory = make_log(true), *before = vfs_memory_clone(memory);
+        uint64_t freed, upto, len_old, len;
+        uint8_t *old;
+        size_t old_len;
+        struct vfs_file *file;
+        struct fixture f;
+
+        open_any(&f, memory);
+        assert_int_equal(log_truncate(f.log, 20, &freed, &upto, &f.err), ST_OK);
+        assert_true(upto > 0 && upto <= 20 && freed > 0);
+        fixture_close(&f, true);
+        assert_int_equal(vfs_read_all(before, FIXTURE_DIR "/seg-00000001.0", 1 << 20, &old, &old_len, &f.err), ST_OK);
+        assert_int_equal(memory->ops->open(memory, FIXTURE_DIR "/seg-00000001.0", VFS_WRITE | VFS_CREATE | VFS_EXCLUSIVE, &file, &f.err), ST_OK);
+        assert_int_equal(vfs_write_at(file, 0, old, old_len, &f.err), ST_OK);
+        file->ops->close(file);
+        free(old);
+        if (broken != 0) {
+            assert_int_equal(memory->ops->open(memory, FIXTURE_DIR "/seg-00000001.1", VFS_WRITE, &file, &f.err), ST_OK);
+            assert_int_equal(file->ops->length(file, &len, &f.err), ST_OK);
+            assert_int_equal(file->ops->truncate(file, len - 1, &f.err), ST_OK);
+            file->ops->close(file);
+        }
+        assert_int_equal(memory->ops->unlink(memory, FIXTURE_DIR "/MANIFEST", &f.err), ST_OK);
+        open_any(&f, memory);
+        assert_false(f.report.is_damaged);
+        assert_int_equal(f.report.precommitted_upto, TXS);
+        fixture_check_range(&f, 1, 1, broken == 0);
+        assert_int_equal(fixture_scrub(&f), 0);
+        fixture_close(&f, true);
+        /* The other one is gone now. */
+        assert_int_equal(vfs_read_all(memory, broken == 0 ? FIXTURE_DIR "/seg-00000001.0" : FIXTURE_DIR "/seg-00000001.1", 1 << 20, &old, &old_len, &f.err),
+                         ST_NOT_FOUND);
+        (void)len_old;
+        vfs_memory_destroy(before);
+        vfs_memory_destroy(memory);
+    }
+}
+
+static void marks_of_derived_files(void **state)
+{
+    struct vfs *memory = make_log(true);
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f, memory);
+    f.vouched_tx_id = TXS;
+    assert_int_equal(fixture_open(&f, false), ST_OK);
+    assert_false(f.report.is_damaged);
+    fixture_close(&f, true);
+    f.vouched_tx_id = TXS + 1;
+    assert_int_equal(fixture_open(&f, false), ST_OK);
+    assert_true(f.report.is_damaged);
+    assert_int_equal(count_good(&f), TXS);
+    fixture_close(&f, true);
+    vfs_memory_destroy(memory);
+    memory = vfs_memory_create();
+    fixture_init(&f, memory);
+    f.vouched_tx_id = 3;
+    assert_int_equal(fixture_open(&f, true), ST_CORRUPT); /* the whole log is gone */
+    fixture_close(&f, true);
+    vfs_memory_destroy(memory);
+}
+
+static void patch_crc(struct vfs *v, const char *path, uint64_t field_at, uint32_t value, size_t covered, uint64_t crc_at)
+{
+    uint8_t bytes[SEGMENT_HEADER_BYTES];
+    struct vfs_file *file;
+    struct err err;
+
+    assert_int_equal(v->ops->open(v, path, VFS_WRITE, &file, &err), ST_OK);
+    assert_int_equal(file->ops->read(file, 0, bytes, covered + 4, &err), ST_OK);
+    store_u32le(bytes + field_at, value);
+    store_u32le(bytes + crc_at, crc32c(0, bytes, covered));
+    assert_int_equal(vfs_write_at(file, 0, bytes, covered + 4, &err), ST_OK);
+    file->ops->close(file);
+}
+
+static void newer_formats_are_refused(void **state)
+{
+    struct vfs *original = make_log(true);
+    struct fixture f;
+
+    (void)state;
+    for (int what = 0; what < 4; what++) {
+        struct vfs *copy = vfs_memory_clone(original);
+
+        if (what < 2)
+            patch_crc(copy, FIXTURE_DIR "/seg-00000003.0", what == 0 ? 8 : 12, what == 0 ? 2 : 1, 508, 508);
+        else
+            patch_crc(copy, FIXTURE_DIR "/MANIFEST", what == 2 ? 8 : 12, what == 2 ? 2 : 1, 60, 60);
+        fixture_init(&f, copy);
+        assert_int_equal(fixture_open(&f, false), ST_UNSUPPORTED);
+        assert_non_null(strstr(f.err.text, "newest known version is 1"));
+        assert_null(f.log);
+        vfs_memory_destroy(copy);
+    }
+    vfs_memory_destroy(original);
+}
+
+/* A file of another database, or a segment in the place of another one. */
+static void copied_segments_are_noticed(void **state)
+{
+    struct vfs *memory = make_log(true), *other = make_log(true);
+    uint8_t *bytes;
+    size_t len;
+    struct vfs_file *file;
+    struct fixture f;
+
+    (void)state;
+    for (int what = 0; what < 2; what++) {
+        struct vfs *copy = vfs_memory_clone(memory);
+
+        assert_int_equal(vfs_read_all(what == 0 ? other : memory, what == 0 ? FIXTURE_DIR "/seg-00000002.0" : FIXTURE_DIR "/seg-00000001.0", 1 << 20, &bytes,
+                                      &len, &f.err), ST_OK);
+        assert_int_equal(copy->ops->open(copy, FIXTURE_DIR "/seg-00000002.0", VFS_WRITE | VFS_TRUNCATE, &file, &f.err), ST_OK);
+        assert_int_equal(vfs_write_at(file, 0, bytes, len, &f.err), ST_OK);
+        file->ops->close(file);
+        free(bytes);
+        open_any(&f, copy);
+        assert_true(f.report.is_damaged);
+        assert_non_null(strstr(f.report.damage, "seg-00000002.0"));
+        assert_int_equal(f.report.precommitted_upto, TXS);
+        fixture_close(&f, false);
+        vfs_memory_destroy(copy);
+    }
+    vfs_memory_destroy(memory);
+    vfs_memory_destroy(other);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(flipped_bits_in_acknowledged_frames),
+        cmocka_unit_test(zeroed_frames),
+        cmocka_unit_test(missing_shortened_and_headless_files),
+        cmocka_unit_test(sealed_footers_are_replaceable),
+        cmocka_unit_test(manifest_is_rebuilt),
+        cmocka_unit_test(manifest_lost_with_two_generations),
+        cmocka_unit_test(marks_of_derived_files),
+        cmocka_unit_test(newer_formats_are_refused),
+        cmocka_unit_test(copied_segments_are_noticed),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
