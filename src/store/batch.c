@@ -1,0 +1,582 @@
+/* One batch: take drafts from the waiting list, order them, one frame, one sync, apply, complete.
+ *
+ *     collect -> log_batch_write -> log_sync -> apply_upto -> state_publish -> done callbacks -> one wake
+ *
+ * Durable mode syncs every frame before the next one is written. Asynchronous mode applies right after the write and syncs when somebody waits
+ * for it, when UNSYNCED_BYTES_MAX are outstanding, or by the timer. With external commit txs stay in the pending ring after the sync until an
+ * ALLOW draft brings a COMMIT mark. In every frame that no external allowance governs, committed_upto is the last tx of the frame itself: such
+ * txs are committed by being durable.
+ *
+ * What fails: no space - the batch is taken back, its drafts wait (until their deadlines) and are tried again every RETRY_NS; a write or sync
+ * error - the store is read-only for good, nothing of the batch reached tree or index; short memory after the sync - the txs are committed but
+ * not yet visible, apply is tried again before anything else is ordered. */
+#include "store/store_internal.h"
+
+#include <assert.h>
+#include <time.h>
+
+enum { BEHIND_NS_START = 50000, BEHIND_NS_MAX = 5000000 };
+
+static bool is_async(const struct store *s) { return s->o.durability == STORE_ASYNC; }
+
+void store_fail(struct store *s, const struct err *err)
+{
+    if (atomic_exchange(&s->is_failed, true))
+        return;
+    store_set_health_text(s, "read-only since a write failed; restart to recover: %s", err->text);
+    env_log(s->env, LOG_ERROR, "database %s is read-only: %s", s->dir, err->text);
+}
+
+uint64_t draft_deadline(struct store_draft *d, uint64_t now_ns)
+{
+    if (d->deadline_ns != 0)
+        return d->deadline_ns;
+    if (d->submitted_ns == 0)
+        d->submitted_ns = now_ns;
+    return d->submitted_ns + DEADLINE_DEFAULT_NS;
+}
+
+/* Arms the store's timer unless it is armed early enough. */
+void store_arm(struct store *s, uint64_t at_ns)
+{
+    struct committer *c = &s->c;
+
+    if (c->armed_ns <= at_ns && c->armed_ns > env_mono_ns(s->env))
+        return;
+    c->armed_ns = at_ns;
+    alarm_arm(s->runtime->timers, &s->timer, at_ns);
+}
+
+/* --- what must not go on waiting --- */
+typedef void (*expire_how)(struct store *s, struct err *err);
+
+static void expired_space(struct store *s, struct err *err)
+{
+    (void)s;
+    (void)err_set(err, ST_NO_SPACE, 0, "no space left on device");
+}
+static void expired_index(struct store *s, struct err *err) { rebuilding_error(s, err); }
+static void expired_import(struct store *s, struct err *err)
+{
+    (void)s;
+    (void)err_set(err, ST_TIMEOUT, 0, "timeout waiting for the previous transaction");
+}
+
+/* Completes those of the list whose time is over; returns the earliest deadline of the others (UINT64_MAX: none). */
+static uint64_t list_expire(struct store *s, struct draft_list *l, uint64_t now_ns, expire_how how)
+{
+    struct draft_list keep = {NULL, NULL, 0};
+    uint64_t earliest = UINT64_MAX;
+    struct store_draft *d;
+    struct err err;
+
+    while ((d = list_pop(l)) != NULL) {
+        uint64_t deadline = draft_deadline(d, now_ns);
+
+        if (atomic_load(&s->is_closing)) {
+            draft_complete(d, err_set(&err, ST_CLOSED, 0, "already closed"), &err);
+        } else if (d->is_cancelled != NULL && d->is_cancelled(d->cancel_ctx)) {
+            draft_complete(d, err_set(&err, ST_CANCELLED, 0, "cancelled before the commit"), &err);
+        } else if (deadline <= now_ns) {
+            how(s, &err);
+            draft_complete(d, err.status, &err);
+        } else {
+            earliest = deadline < earliest ? deadline : earliest;
+            list_push(&keep, d);
+        }
+    }
+    *l = keep;
+    return earliest;
+}
+
+/* Looks after the parked lists; cheap when they are empty. */
+static void parked_look_after(struct store *s)
+{
+    struct committer *c = &s->c;
+    uint64_t now_ns, next_ns, other_ns;
+    struct store_draft *d;
+
+    if (c->imports.first == NULL && c->parked.first == NULL)
+        return;
+    now_ns = env_mono_ns(s->env);
+    next_ns = list_expire(s, &c->imports, now_ns, expired_import);
+    if (atomic_load(&s->indexed_limit) == UINT64_MAX) {
+        /* The index is complete again: their conditions are to be looked up. */
+        while ((d = list_pop(&c->parked)) != NULL)
+            conditions_on_worker(d);
+    }
+    other_ns = list_expire(s, &c->parked, now_ns, expired_index);
+    next_ns = other_ns < next_ns ? other_ns : next_ns;
+    if (next_ns != UINT64_MAX)
+        store_arm(s, next_ns);
+}
+
+/* --- collecting --- */
+enum status batch_ensure(struct store *s, struct err *err)
+{
+    enum status st;
+
+    if (s->c.batch_open)
+        return ST_OK;
+    if ((st = log_batch_begin(s->log, err)) != ST_OK)
+        return st;
+    s->c.batch_open = true;
+    s->c.batch_first_tx = 0;
+    s->c.batch_allow = 0;
+    s->c.batch_bytes = 0;
+    return ST_OK;
+}
+
+/* What is decided without looking at other transactions. */
+static enum status draft_refuse(struct store *s, struct store_draft *d, struct err *err)
+{
+    const struct committer *c = &s->c;
+
+    if (d->is_cancelled != NULL && d->is_cancelled(d->cancel_ctx))
+        return err_set(err, ST_CANCELLED, 0, "cancelled before the commit");
+    if (d->deadline_ns != 0 && d->deadline_ns <= env_mono_ns(s->env))
+        return err_set(err, ST_TIMEOUT, 0, "the deadline passed before the commit");
+    if (s->o.external_commit && d->kind == DRAFT_TX && c->ordered_tx - c->applied_tx >= PRECOMMITTED_MAX)
+        return err_set(err, ST_LIMIT, 0, "max active transactions limit exceeded");
+    return store_writable(s, err);
+}
+
+/* The next parked import may have become the next tx. */
+static void import_unpark(struct store *s)
+{
+    struct committer *c = &s->c;
+
+    while (c->imports.first != NULL && c->imports.first->header.id <= c->ordered_tx + 1)
+        list_push_front(&c->waiting, list_pop(&c->imports));
+}
+
+static void take_tx(struct store *s, struct store_draft *d, int64_t now_s)
+{
+    struct err err;
+    enum status st = draft_refuse(s, d, &err);
+
+    if (st == ST_OK && draft_has_conditions(d)) {
+        switch (conditions_validate(s, d, now_s, &err)) {
+        case VALIDATION_OK: break;
+        case VALIDATION_FAILED: st = err.status; break;
+        case VALIDATION_MOVED: return;
+        }
+    }
+    if (st == ST_OK && d->kind == DRAFT_IMPORT && !import_take(s, d))
+        return;
+    if (st == ST_OK)
+        st = order_draft(s, d, now_s, &err);
+    if (st != ST_OK) {
+        if (st == ST_CONFLICT)
+            atomic_fetch_add_explicit(&s->conflict_count, 1, memory_order_relaxed);
+        draft_complete(d, st, &err);
+        return;
+    }
+    import_unpark(s);
+}
+
+static void take_control(struct store *s, struct store_draft *d)
+{
+    struct err err;
+
+    if (d->kind == DRAFT_ALLOW)
+        control_allow(s, d);
+    else if (d->kind == DRAFT_DISCARD)
+        control_discard(s, d);
+    else if (atomic_load(&s->is_failed))
+        draft_complete(d, store_writable(s, &err), &err);
+    else {
+        d->control_tx_id = s->c.ordered_tx;
+        list_push(&s->c.syncs, d);
+    }
+}
+
+/* Seconds for the headers of this batch; a clock that jumped is told. */
+static int64_t batch_now_s(struct store *s)
+{
+    struct committer *c = &s->c;
+    int64_t wall_ns = env_wall_ns(s->env), drift_ns;
+    uint64_t mono_ns = env_mono_ns(s->env);
+
+    if (c->clock_mono_ns != 0) {
+        drift_ns = (wall_ns - c->clock_wall_ns) - (int64_t)(mono_ns - c->clock_mono_ns);
+        if (drift_ns > CLOCK_JUMP_NS || drift_ns < -CLOCK_JUMP_NS) {
+            atomic_fetch_add(&s->clock_jumps, 1);
+            env_log(s->env, LOG_WARN, "database %s: the clock jumped by %lld s", s->dir, (long long)(drift_ns / 1000000000));
+        }
+    }
+    c->clock_wall_ns = wall_ns;
+    c->clock_mono_ns = mono_ns;
+    return wall_ns / 1000000000 - (wall_ns % 1000000000 < 0);
+}
+
+/* True when anything was taken from the list. */
+static bool batch_collect(struct store *s)
+{
+    struct committer *c = &s->c;
+    int64_t now_s;
+    unsigned taken = 0;
+    struct store_draft *d;
+
+    if (c->waiting.first == NULL)
+        return false;
+    now_s = batch_now_s(s);
+    while (taken < s->o.batch_txs_max && c->batch_bytes < s->o.batch_bytes_max && (d = list_pop(&c->waiting)) != NULL) {
+        taken++;
+        if (d->kind == DRAFT_DISCARD && c->batch_open) {
+            list_push_front(&c->waiting, d); /* on its own, after what came before it */
+            break;
+        }
+        if (d->kind == DRAFT_TX || d->kind == DRAFT_IMPORT)
+            take_tx(s, d, now_s);
+        else
+            take_control(s, d);
+    }
+    return true;
+}
+
+/* --- what becomes of it --- */
+static void list_complete(struct draft_list *l, enum status st, const struct err *err)
+{
+    struct store_draft *d;
+
+    while ((d = list_pop(l)) != NULL)
+        draft_complete(d, st, err);
+}
+
+static uint64_t batch_restore_tx(const struct store *s)
+{
+    return s->c.batch_first_tx != 0 ? s->c.batch_first_tx - 1 : s->c.ordered_tx;
+}
+
+/* The disk is full, or memory short before anything was written: everything back to where it came from. */
+static void batch_take_back(struct store *s, enum status st)
+{
+    struct committer *c = &s->c;
+    struct draft_list all = {NULL, NULL, 0};
+
+    if (c->batch_open) {
+        log_batch_abort(s->log);
+        c->batch_open = false;
+        order_restore(s, batch_restore_tx(s), &all);
+    }
+    /* Allowances and syncs go behind the txs they came with: nothing is acknowledged earlier than asked. */
+    list_append(&all, &c->syncs);
+    list_append(&all, &c->waiting);
+    c->waiting = all;
+    if (!c->is_out_of_space)
+        env_log(s->env, LOG_WARN, "database %s: %s; writes wait", s->dir, st == ST_NOMEM ? "out of memory" : "no space left on device");
+    c->is_out_of_space = true;
+    atomic_store(&s->is_out_of_space, true);
+    c->space_retry_ns = env_mono_ns(s->env) + RETRY_NS;
+    store_arm(s, c->space_retry_ns);
+}
+
+/* A write or sync failed for good. */
+static void batch_failed(struct store *s, enum status st, const struct err *err)
+{
+    struct committer *c = &s->c;
+    struct draft_list lost = {NULL, NULL, 0};
+
+    store_fail(s, err);
+    if (c->batch_open) {
+        log_batch_abort(s->log);
+        c->batch_open = false;
+    }
+    if (c->batch_first_tx != 0 && c->batch_first_tx > c->applied_tx && c->batch_first_tx <= c->ordered_tx)
+        order_restore(s, c->batch_first_tx - 1, &lost);
+    c->batch_first_tx = 0;
+    list_complete(&lost, st, err);
+    list_complete(&c->syncs, st, err);
+    list_complete(&c->durable, st, err);
+}
+
+static unsigned log2_bucket(uint64_t ns)
+{
+    unsigned bucket = ns == 0 ? 0 : 63 - (unsigned)__builtin_clzll(ns);
+
+    return bucket < 31 ? bucket : 31;
+}
+
+static void synced_upto(struct store *s, uint64_t tx_id, const hash_t *alh, uint64_t bytes, uint64_t next_since_ns)
+{
+    struct committer *c = &s->c;
+
+    if (tx_id > c->synced_tx) {
+        c->synced_tx = tx_id;
+        c->synced_alh = *alh;
+    }
+    if (bytes > c->synced_bytes)
+        c->synced_bytes = bytes;
+    c->unsynced_since_ns = c->synced_tx == c->ordered_tx ? 0 : next_since_ns;
+    c->wants_vouch = true;
+}
+
+static void count_sync(struct store *s, uint64_t start_ns)
+{
+    atomic_fetch_add_explicit(&s->sync_ns_histogram[log2_bucket(env_mono_ns(s->env) - start_ns)], 1, memory_order_relaxed);
+}
+
+enum status batch_sync_log(struct store *s, struct err *err)
+{
+    struct committer *c = &s->c;
+    uint64_t start_ns = env_mono_ns(s->env);
+    enum status st = log_sync(s->log, err);
+
+    if (st != ST_OK)
+        return st;
+    count_sync(s, start_ns);
+    synced_upto(s, c->ordered_tx, &c->ordered_alh, log_bytes_written(s->log), 0);
+    return ST_OK;
+}
+
+/* --- syncing beside the committer (asynchronous mode) --- */
+void batch_sync_job(struct pool_job *job)
+{
+    struct store *s = (struct store *)((char *)job - offsetof(struct store, sync.job));
+
+    s->sync.status = log_sync(s->log, &s->sync.err);
+    count_sync(s, s->sync.start_ns);
+    atomic_store_explicit(&s->sync.is_finished, true, memory_order_release);
+    role_look_around(s);
+    store_unuse(s);
+}
+
+static void sync_start(struct store *s)
+{
+    struct committer *c = &s->c;
+
+    c->sync_is_running = true;
+    s->sync.tx_id = c->ordered_tx;
+    s->sync.alh = c->ordered_alh;
+    s->sync.bytes = log_bytes_written(s->log);
+    s->sync.start_ns = env_mono_ns(s->env);
+    atomic_store_explicit(&s->sync.is_finished, false, memory_order_relaxed);
+    store_use(s);
+    pool_submit(s->runtime->sync_pool, &s->sync.job);
+}
+
+/* Takes over what the job has reached. */
+static enum status sync_absorb(struct store *s, struct err *err)
+{
+    struct committer *c = &s->c;
+
+    if (!c->sync_is_running || !atomic_load_explicit(&s->sync.is_finished, memory_order_acquire))
+        return ST_OK;
+    c->sync_is_running = false;
+    if (s->sync.status != ST_OK)
+        return err_set(err, s->sync.status, s->sync.err.os_errno, "%s", s->sync.err.text);
+    synced_upto(s, s->sync.tx_id, &s->sync.alh, s->sync.bytes, s->sync.start_ns);
+    return ST_OK;
+}
+
+static enum status batch_write(struct store *s, struct err *err)
+{
+    struct committer *c = &s->c;
+    enum status st;
+
+    /* Without external commit a frame commits its own txs. */
+    st = log_batch_write(s->log, s->o.external_commit ? c->allowed_tx : c->ordered_tx, err);
+    if (st != ST_OK)
+        return st;
+    c->batch_open = false;
+    atomic_fetch_add_explicit(&s->batch_count, 1, memory_order_relaxed);
+    if (c->is_out_of_space) {
+        c->is_out_of_space = false;
+        atomic_store(&s->is_out_of_space, false);
+        env_log(s->env, LOG_INFO, "database %s: space has returned, writes go on", s->dir);
+    }
+    if (is_async(s) && c->unsynced_since_ns == 0)
+        c->unsynced_since_ns = c->clock_mono_ns != 0 ? c->clock_mono_ns : env_mono_ns(s->env);
+    return ST_OK;
+}
+
+/* Asynchronous mode: is it time? */
+static bool sync_is_due(const struct store *s)
+{
+    const struct committer *c = &s->c;
+
+    if (c->unsynced_since_ns == 0)
+        return false;
+    return c->syncs.first != NULL || c->durable.first != NULL || log_bytes_written(s->log) - c->synced_bytes > UNSYNCED_BYTES_DUE
+           || env_mono_ns(s->env) - c->unsynced_since_ns >= s->o.async_sync_interval_ns;
+}
+
+/* Starts a sync beside us when it is time; waits for one only when too much is outstanding, or at the end. */
+static enum status batch_sync_async(struct store *s, struct err *err)
+{
+    struct committer *c = &s->c;
+
+    if (atomic_load(&s->is_failed) || c->unsynced_since_ns == 0)
+        return ST_OK;
+    if (atomic_load(&s->is_closing) || s->o.sync_inline || log_bytes_written(s->log) - c->synced_bytes > UNSYNCED_BYTES_MAX)
+        return atomic_load(&s->is_closing) || sync_is_due(s) ? batch_sync_log(s, err) : ST_OK;
+    if (!c->sync_is_running && sync_is_due(s))
+        sync_start(s);
+    return ST_OK;
+}
+
+/* Applies what may be applied; on short memory a later attempt follows. */
+static bool batch_apply(struct store *s)
+{
+    struct committer *c = &s->c;
+    uint64_t upto = c->durable_tx;
+    struct err err;
+
+    if (s->o.external_commit && upto > c->allowed_tx)
+        upto = c->allowed_tx;
+    if (upto <= c->applied_tx || apply_upto(s, upto, &err) == ST_OK) {
+        c->apply_failed = false;
+        return true;
+    }
+    if (!c->apply_failed)
+        env_log(s->env, LOG_WARN, "database %s: committed transactions wait for memory: %s", s->dir, err.text);
+    c->apply_failed = true;
+    store_arm(s, env_mono_ns(s->env) + RETRY_NS);
+    return false;
+}
+
+static void batch_finish(struct store *s)
+{
+    struct committer *c = &s->c;
+
+    /* Whoever is told of his tx finds it in the state. */
+    state_publish(s);
+    list_complete(&c->finished, ST_OK, NULL);
+    while (c->durable.first != NULL && c->durable.first->header.id <= c->synced_tx)
+        draft_complete(list_pop(&c->durable), ST_OK, NULL);
+    while (c->syncs.first != NULL && c->syncs.first->control_tx_id <= c->synced_tx)
+        draft_complete(list_pop(&c->syncs), ST_OK, NULL);
+    if (c->unsynced_since_ns != 0 && !c->sync_is_running)
+        store_arm(s, c->unsynced_since_ns + s->o.async_sync_interval_ns);
+    if (log_bytes_written(s->log) - c->maintained_bytes >= MAINTENANCE_STEP_BYTES || index_wants_flush(s->index)) {
+        c->maintained_bytes = log_bytes_written(s->log);
+        maintenance_kick(s);
+    }
+}
+
+/* Writers slow down smoothly while flush and merge are behind, and speed up again. */
+static void pause_while_behind(struct store *s)
+{
+    struct committer *c = &s->c;
+    struct timespec pause = {0, 0};
+
+    if (c->waiting.first == NULL)
+        return;
+    if (!index_is_behind(s->index)) {
+        c->behind_ns /= 2;
+        if (c->behind_ns < BEHIND_NS_START)
+            c->behind_ns = 0;
+    } else {
+        c->behind_ns = c->behind_ns == 0 ? BEHIND_NS_START : c->behind_ns * 2;
+        if (c->behind_ns > BEHIND_NS_MAX)
+            c->behind_ns = BEHIND_NS_MAX;
+        maintenance_kick(s);
+    }
+    if (c->behind_ns == 0)
+        return;
+    pause.tv_nsec = (long)c->behind_ns;
+    nanosleep(&pause, NULL);
+}
+
+static bool wait_for_space(struct store *s)
+{
+    struct committer *c = &s->c;
+    uint64_t now_ns;
+
+    if (!c->is_out_of_space)
+        return false;
+    now_ns = env_mono_ns(s->env);
+    if (now_ns < c->space_retry_ns && !atomic_load(&s->is_closing)) {
+        store_arm(s, c->space_retry_ns);
+        return true;
+    }
+    list_expire(s, &c->waiting, now_ns, expired_space);
+    return false;
+}
+
+/* Writes what was collected and makes it durable as far as the mode asks for it. */
+static enum status batch_store(struct store *s, bool has_frame, struct err *err)
+{
+    enum status st = sync_absorb(s, err);
+
+    if (st == ST_OK && has_frame && (st = batch_write(s, err)) != ST_OK)
+        return st;
+    if (st == ST_OK)
+        st = is_async(s) ? batch_sync_async(s, err) : has_frame ? batch_sync_log(s, err) : ST_OK;
+    /* A sync that fails is never one that may be tried again. */
+    return st == ST_NO_SPACE || st == ST_NOMEM ? err_set(err, ST_IO, 0, "the sync failed") : st;
+}
+
+/* What must be finished before anything new is ordered. */
+static bool batch_leftovers(struct store *s)
+{
+    struct err err;
+
+    if (s->c.apply_failed) {
+        if (!batch_apply(s))
+            return false;
+        batch_finish(s);
+    }
+    if (atomic_load_explicit(&s->lag_is_short, memory_order_acquire) && catch_up_finish(s, &err) != ST_OK)
+        store_arm(s, env_mono_ns(s->env) + RETRY_NS);
+    return true;
+}
+
+bool batch_run(struct store *s)
+{
+    struct committer *c = &s->c;
+    uint64_t synced_before = c->synced_tx;
+    bool has_frame, is_taken;
+    enum status st;
+    struct err err;
+
+    if (!batch_leftovers(s))
+        return false;
+    parked_look_after(s);
+    if (wait_for_space(s))
+        return false;
+    pause_while_behind(s);
+    is_taken = batch_collect(s);
+    if (c->batch_open && c->batch_first_tx == 0 && c->batch_allow == 0) {
+        log_batch_abort(s->log); /* its only record was refused */
+        c->batch_open = false;
+    }
+    has_frame = c->batch_open;
+    st = batch_store(s, has_frame, &err);
+    if ((st == ST_NO_SPACE || st == ST_NOMEM) && c->batch_open) {
+        batch_take_back(s, st);
+        return false;
+    }
+    if (st != ST_OK) {
+        batch_failed(s, st, &err);
+        state_publish(s);
+        return true;
+    }
+    c->durable_tx = c->ordered_tx;
+    if (c->batch_allow > c->allowed_tx)
+        c->allowed_tx = c->batch_allow;
+    c->batch_allow = 0;
+    c->batch_first_tx = 0;
+    if ((is_taken || has_frame || c->synced_tx != synced_before || c->syncs.first != NULL) && batch_apply(s))
+        batch_finish(s);
+    return is_taken;
+}
+
+void batch_dry(struct store *s)
+{
+    struct committer *c = &s->c;
+    struct err err;
+    enum status st;
+
+    if (c->recent.is_on && env_mono_ns(s->env) - c->conditions_ns > RECENT_IDLE_NS) {
+        recent_stop(&c->recent);
+        atomic_store(&s->recent_floor, UINT64_MAX);
+    }
+    if (!c->wants_vouch || c->is_out_of_space || atomic_load(&s->is_failed) || atomic_load(&s->is_damaged))
+        return;
+    c->wants_vouch = false;
+    st = log_vouch(s->log, &err);
+    if (st != ST_OK && st != ST_NO_SPACE && st != ST_NOMEM)
+        store_fail(s, &err);
+}

@@ -1,0 +1,328 @@
+/* From what the log holds to a running store: tree, index, chain, precommitted txs.
+ *
+ * The log is the truth. The tree gets the leaves it misses; the index the txs above its newest run, for REPLAY_NS_MAX at most - the flushed marks
+ * keep that tail short - and the rest, if any, in the background: the committer then leaves the index alone ("lagging") until the background has
+ * caught up with it. Ranges that are missing between runs are rebuilt in the background too. Until all is there, indexed_limit tells how far
+ * the index can be trusted. */
+#include "store/store_internal.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#define REPLAY_NS_MAX 500000000ull
+enum { STEP_TXS = 4096, LEAVES_CHUNK = 256, FEED_STACK = 64 };
+
+enum status index_feed_tx(struct store *s, uint64_t tx_id, index_add add, void *ctx, struct err *err)
+{
+    struct index_entry stack[FEED_STACK], *items = stack;
+    struct kv_metadata md;
+    struct tx_entry e;
+    struct log_tx t;
+    size_t count = 0;
+    enum status st = log_tx_open(s->log, tx_id, false, &t, err);
+
+    if (st != ST_OK)
+        return st;
+    if (t.entry_count > FEED_STACK)
+        items = malloc(t.entry_count * sizeof *items);
+    if (items == NULL)
+        st = err_set(err, ST_NOMEM, 0, "indexing a transaction of %u entries", t.entry_count);
+    for (uint32_t i = 0; i < t.entry_count && st == ST_OK; i++) {
+        if ((st = log_tx_entry(s->log, &t, i, &e, err)) != ST_OK || (st = kv_metadata_decode(e.md, &md, err)) != ST_OK)
+            break;
+        if (index_entry_of(tx_id, i, &e, &md, &items[count]))
+            count++;
+    }
+    if (st == ST_OK && count > 0)
+        st = add(ctx, items, count, err);
+    if (items != stack)
+        free(items);
+    log_tx_close(s->log, &t);
+    return st;
+}
+
+static enum status add_to_index(void *ctx, const struct index_entry *entries, size_t count, struct err *err)
+{
+    return index_insert(ctx, entries, count, err);
+}
+
+/* --- tree --- */
+static enum status leaf_of(struct store *s, uint64_t tx_id, hash_t *alh, hash_t *leaf, struct err *err)
+{
+    struct tx_header h;
+    enum status st = log_tx_header(s->log, tx_id, &h, err);
+
+    if (st != ST_OK)
+        return st;
+    tx_header_alh(&h, alh);
+    sha256_leaf(alh, leaf);
+    if (h.ts > s->c.newest_ts)
+        s->c.newest_ts = h.ts;
+    return ST_OK;
+}
+
+static enum status recover_tree(struct store *s, uint64_t upto, struct err *err)
+{
+    hash_t leaves[LEAVES_CHUNK], alh;
+    enum status st = ST_OK;
+
+    while (tree_size(s->tree) < upto) {
+        uint64_t at = tree_size(s->tree);
+        size_t count = 0;
+
+        while (count < LEAVES_CHUNK && at + count < upto && st == ST_OK) {
+            st = leaf_of(s, at + count + 1, &alh, &leaves[count], err);
+            count++;
+        }
+        if (st != ST_OK || (st = tree_append(s->tree, leaves, count, err)) != ST_OK)
+            return err_while(err, st, "rebuilding the tree at tx %llu", (unsigned long long)at + 1);
+    }
+    return ST_OK;
+}
+
+/* --- index --- */
+static void missing_find(struct store *s, uint64_t upto)
+{
+    uint64_t published = index_published(s->index), total = 0;
+    size_t found = index_missing(s->index, upto < published ? upto : published, s->missing, MISSING_RANGES_MAX);
+
+    for (size_t i = 0; i < found; i++)
+        total += s->missing[i].last - s->missing[i].first + 1;
+    s->missing_count = found;
+    s->rebuild_at = found > 0 ? s->missing[0].first : 0;
+    atomic_fetch_add(&s->to_rebuild, total);
+}
+
+/* What may be trusted now; also says that there is work left. */
+static void limit_update(struct store *s)
+{
+    uint64_t limit = UINT64_MAX;
+
+    if (atomic_load(&s->index_lags))
+        limit = index_published(s->index);
+    if (s->missing_count > 0 && s->missing[0].first - 1 < limit)
+        limit = s->missing[0].first - 1;
+    atomic_store(&s->indexed_limit, limit);
+}
+
+static enum status recover_index(struct store *s, uint64_t upto, struct err *err)
+{
+    uint64_t start_ns = env_mono_ns(s->env), at = index_published(s->index);
+    enum status st = ST_OK;
+
+    missing_find(s, upto);
+    while (at < upto) {
+        if ((st = index_feed_tx(s, at + 1, add_to_index, s->index, err)) != ST_OK) {
+            err_while(err, st, "indexing tx %llu", (unsigned long long)at + 1);
+            break;
+        }
+        at++;
+        if ((at & 255) == 0 && env_mono_ns(s->env) - start_ns > REPLAY_NS_MAX)
+            break;
+    }
+    if (at > index_published(s->index))
+        index_publish(s->index, at);
+    s->c.index_tx = at;
+    atomic_store(&s->index_lags, at < upto);
+    s->lag_at = at;
+    if (at < upto)
+        atomic_fetch_add(&s->to_rebuild, upto - at);
+    limit_update(s);
+    return st;
+}
+
+/* --- chain and precommitted txs --- */
+static enum status recover_pending(struct store *s, uint64_t upto, struct err *err)
+{
+    struct committer *c = &s->c;
+    struct tx_header h;
+    hash_t alh;
+    enum status st = ST_OK;
+
+    while (c->ordered_tx < upto && st == ST_OK) {
+        if ((st = pending_reserve(s, err)) != ST_OK || (st = log_tx_header(s->log, c->ordered_tx + 1, &h, err)) != ST_OK)
+            break;
+        tx_header_alh(&h, &alh);
+        if (h.ts > c->newest_ts)
+            c->newest_ts = h.ts;
+        if (!hash_equal(&h.prev_alh, &c->ordered_alh))
+            st = err_set(err, ST_CORRUPT, 0, "tx %llu does not continue the chain", (unsigned long long)h.id);
+        else
+            order_advance(s, &alh, NULL);
+    }
+    return st;
+}
+
+/* A database that has left synchronous replication commits what it had precommitted; durable before anybody is told. */
+static enum status commit_leftovers(struct store *s, struct err *err)
+{
+    struct committer *c = &s->c;
+    enum status st;
+
+    if (c->ordered_tx == c->applied_tx || s->o.external_commit || atomic_load(&s->is_damaged) || s->o.read_only)
+        return ST_OK;
+    if ((st = log_batch_begin(s->log, err)) != ST_OK)
+        return st;
+    if ((st = log_batch_commit(s->log, c->ordered_tx, &c->ordered_alh, err)) != ST_OK
+        || (st = log_batch_write(s->log, c->ordered_tx, err)) != ST_OK) {
+        log_batch_abort(s->log);
+        return st;
+    }
+    if ((st = log_sync(s->log, err)) != ST_OK)
+        return st;
+    c->allowed_tx = c->ordered_tx;
+    return apply_upto(s, c->ordered_tx, err);
+}
+
+enum status recover(struct store *s, const struct log_report *report, struct err *err)
+{
+    struct committer *c = &s->c;
+    uint64_t last = report->precommitted_upto;
+    uint64_t committed = report->committed_upto < last ? report->committed_upto : last;
+    struct err why;
+    enum status st;
+
+    log_publish(s->log, committed);
+    st = recover_tree(s, committed, err);
+    if (st == ST_OK)
+        st = store_alh(s, committed, &c->applied_alh, err);
+    if (st != ST_OK)
+        return st;
+    c->applied_tx = c->ordered_tx = c->allowed_tx = committed;
+    c->ordered_alh = c->applied_alh;
+    tree_frontier(s->tree, &c->frontier);
+    frontier_root(&c->frontier, &c->root);
+    log_note_frontier(s->log, &c->frontier);
+    st = recover_index(s, committed, &why);
+    if (st != ST_OK && st != ST_CORRUPT)
+        return err_set(err, st, why.os_errno, "%s", why.text);
+    if (st == ST_CORRUPT) { /* an unreadable tx must not keep the rest from being read */
+        atomic_store(&s->is_damaged, true);
+        store_set_health_text(s, "read-only: %s", why.text);
+        env_log(s->env, LOG_ERROR, "database %s: %s", s->dir, why.text);
+    }
+    if ((st = recover_pending(s, last, err)) != ST_OK)
+        return st;
+    c->durable_tx = c->ordered_tx;
+    c->synced_tx = c->ordered_tx;
+    c->synced_alh = c->ordered_alh;
+    if ((st = commit_leftovers(s, err)) != ST_OK)
+        return st;
+    return ST_OK;
+}
+
+/* --- in the background --- */
+static enum status feed_rebuild(void *ctx, const struct index_entry *entries, size_t count, struct err *err)
+{
+    return index_rebuild_add(ctx, entries, count, err);
+}
+
+static enum status rebuild_gap_step(struct store *s, struct err *err)
+{
+    struct index_range *range = &s->missing[0];
+    enum status st;
+
+    if (s->rebuild == NULL && (st = index_rebuild_begin(s->index, *range, &s->rebuild, err)) != ST_OK)
+        return st;
+    for (unsigned i = 0; i < STEP_TXS && s->rebuild_at <= range->last; i++) {
+        if ((st = index_feed_tx(s, s->rebuild_at, feed_rebuild, s->rebuild, err)) != ST_OK) {
+            index_rebuild_abort(s->rebuild);
+            s->rebuild = NULL;
+            s->rebuild_at = range->first;
+            return st;
+        }
+        s->rebuild_at++;
+        atomic_fetch_add(&s->rebuilt, 1);
+    }
+    if (s->rebuild_at <= range->last)
+        return ST_OK;
+    st = index_rebuild_finish(s->rebuild, err);
+    s->rebuild = NULL;
+    if (st != ST_OK) {
+        s->rebuild_at = range->first;
+        return st;
+    }
+    memmove(&s->missing[0], &s->missing[1], (s->missing_count - 1) * sizeof s->missing[0]);
+    s->missing_count--;
+    s->rebuild_at = s->missing_count > 0 ? s->missing[0].first : 0;
+    return ST_OK;
+}
+
+/* The committer goes on meanwhile; the last few txs are its own business (catch_up_finish). */
+static enum status catch_up_step(struct store *s, struct err *err)
+{
+    uint64_t upto = atomic_load(&s->visible_tx);
+    enum status st = ST_OK;
+
+    for (unsigned i = 0; i < STEP_TXS && s->lag_at < upto && st == ST_OK; i++) {
+        if ((st = index_feed_tx(s, s->lag_at + 1, add_to_index, s->index, err)) == ST_OK) {
+            s->lag_at++;
+            atomic_fetch_add(&s->rebuilt, 1);
+        }
+    }
+    if (s->lag_at > index_published(s->index))
+        index_publish(s->index, s->lag_at);
+    if (st == ST_OK && upto - s->lag_at <= STEP_TXS) {
+        atomic_store(&s->lag_is_short, true); /* from here on nobody but the committer touches lag_at */
+        role_kick(s);
+    }
+    return st;
+}
+
+enum status catch_up_finish(struct store *s, struct err *err)
+{
+    struct committer *c = &s->c;
+    enum status st;
+
+    while (s->lag_at < c->applied_tx) {
+        if ((st = index_feed_tx(s, s->lag_at + 1, add_to_index, s->index, err)) != ST_OK)
+            return st;
+        s->lag_at++;
+        atomic_fetch_add(&s->rebuilt, 1);
+    }
+    if (s->lag_at > index_published(s->index))
+        index_publish(s->index, s->lag_at);
+    c->index_tx = s->lag_at;
+    c->index_entry = 0;
+    atomic_store(&s->lag_is_short, false);
+    atomic_store(&s->index_lags, false);
+    maintenance_kick(s); /* draws the conclusion in rebuild_step() */
+    return ST_OK;
+}
+
+enum status rebuild_step(struct store *s, bool *more, struct err *err)
+{
+    enum status st = ST_OK;
+
+    *more = false;
+    if (atomic_load(&s->indexed_limit) == UINT64_MAX)
+        return ST_OK;
+    if (s->missing_count > 0)
+        st = rebuild_gap_step(s, err);
+    else if (atomic_load(&s->index_lags) && !atomic_load(&s->lag_is_short))
+        st = catch_up_step(s, err);
+    if (st != ST_OK)
+        return st;
+    limit_update(s);
+    state_wake_waiters(s);
+    *more = s->missing_count > 0 || (atomic_load(&s->index_lags) && !atomic_load(&s->lag_is_short));
+    if (atomic_load(&s->indexed_limit) == UINT64_MAX) {
+        env_log(s->env, LOG_INFO, "database %s: the index is complete again", s->dir);
+        role_kick(s);
+    }
+    return ST_OK;
+}
+
+enum status rebuild_find_gaps(struct store *s, struct err *err)
+{
+    size_t dropped = 0;
+    enum status st;
+
+    if (!index_has_damage(s->index) || s->rebuild != NULL || atomic_load(&s->index_lags))
+        return ST_OK;
+    if ((st = index_quarantine(s->index, &dropped, err)) != ST_OK || dropped == 0)
+        return st;
+    missing_find(s, atomic_load(&s->durable_tx));
+    limit_update(s);
+    return ST_OK;
+}
