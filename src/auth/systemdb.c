@@ -1,0 +1,154 @@
+/* Reads through a snapshot, writes through a draft of one entry; see systemdb.h. */
+#include "auth/systemdb.h"
+
+#include <stdlib.h>
+
+enum { SCAN_ARENA_CHUNK = 4096, PLAIN_PREFIX = 0x00 };
+
+/* 0x00 || key. */
+static enum status store_key_of(struct bytes key, uint8_t out[SYSTEMDB_KEY_LEN_MAX + 1], struct err *err)
+{
+    if (key.len == 0 || key.len > SYSTEMDB_KEY_LEN_MAX)
+        return err_set(err, ST_INVALID, 0, "systemdb key of %zu bytes", key.len);
+    out[0] = PLAIN_PREFIX;
+    memcpy(out + 1, key.data, key.len);
+    return ST_OK;
+}
+
+/* The logical value of the entry a version points to, in the arena. */
+static enum status value_read(struct store *s, const struct index_version *v, struct arena *arena, struct bytes *value, struct err *err)
+{
+    struct log_pin pin = {0};
+    struct tx_entry entry;
+    enum status st;
+
+    if ((st = store_entry_read(s, v->tx_id, v->entry_index, false, true, arena, &pin, &entry, err)) != ST_OK)
+        goto done;
+    if (entry.is_value_gone || entry.value.len < 1 || entry.value.data[0] != PLAIN_PREFIX) {
+        st = err_set(err, ST_CORRUPT, 0, "record in tx %llu of systemdb is no plain value", (unsigned long long)v->tx_id);
+        goto done;
+    }
+    *value = arena_copy(arena, bytes_of(entry.value.data + 1, entry.value.len - 1));
+    if (value->data == NULL && entry.value.len > 1)
+        st = err_set(err, ST_NOMEM, 0, "reading a record of systemdb: out of memory");
+done:
+    store_pin_release(s, &pin);
+    return st;
+}
+
+static enum status key_not_found(struct err *err) { return err_set(err, ST_NOT_FOUND, 0, "tbtree: key not found"); }
+
+enum status systemdb_get(struct store *s, struct bytes key, struct arena *arena, struct bytes *value, uint64_t *tx_id, struct err *err)
+{
+    uint8_t store_key[SYSTEMDB_KEY_LEN_MAX + 1];
+    struct store_snapshot *snapshot = NULL;
+    struct index_version version;
+    struct bytes index_key;
+    enum status st;
+    uint32_t ns;
+
+    *value = bytes_of(NULL, 0);
+    *tx_id = 0;
+    if (key.len == 0 || key.len > SYSTEMDB_KEY_LEN_MAX)
+        return key_not_found(err);
+    if ((st = store_key_of(key, store_key, err)) != ST_OK)
+        return st;
+    if (!store_index_key(bytes_of(store_key, key.len + 1), &ns, &index_key))
+        return key_not_found(err);
+    if ((st = store_snapshot_open(s, 0, &snapshot, err)) != ST_OK)
+        goto done;
+    st = index_get(store_snapshot_index(snapshot), ns, index_key, false, &version, NULL, err);
+    if (st == ST_NOT_FOUND || (st == ST_OK && version.is_deleted)) {
+        st = key_not_found(err);
+        goto done;
+    }
+    if (st != ST_OK || (st = value_read(s, &version, arena, value, err)) != ST_OK)
+        goto done;
+    *tx_id = version.tx_id;
+done:
+    if (snapshot != NULL)
+        store_snapshot_close(snapshot);
+    return st;
+}
+
+static enum status commit_entry(struct store *s, struct bytes key, const struct kv_metadata *md, struct bytes store_value, struct bytes extra, struct err *err)
+{
+    uint8_t store_key[SYSTEMDB_KEY_LEN_MAX + 1];
+    struct store_draft *draft = NULL, *submitted;
+    struct store_result result;
+    enum status st;
+
+    if ((st = store_key_of(key, store_key, err)) != ST_OK)
+        goto done;
+    if ((st = draft_create(s, &draft, err)) != ST_OK)
+        goto done;
+    if ((st = draft_set(draft, bytes_of(store_key, key.len + 1), md, store_value, err)) != ST_OK)
+        goto done;
+    if (extra.len > 0)
+        draft_set_extra(draft, extra);
+    submitted = draft;
+    draft = NULL;
+    if ((st = store_commit(s, submitted, true, &result, err)) != ST_OK)
+        goto done;
+    st = store_wait(s, result.header.id, UINT64_MAX, err);
+done:
+    if (draft != NULL)
+        draft_free(draft);
+    return st;
+}
+
+enum status systemdb_put(struct store *s, struct bytes key, struct bytes value, struct bytes extra, struct err *err)
+{
+    uint8_t *store_value = malloc(value.len + 1);
+    enum status st;
+
+    if (store_value == NULL)
+        return err_set(err, ST_NOMEM, 0, "writing a record of systemdb: out of memory");
+    store_value[0] = PLAIN_PREFIX;
+    if (value.len > 0)
+        memcpy(store_value + 1, value.data, value.len);
+    st = commit_entry(s, key, NULL, bytes_of(store_value, value.len + 1), extra, err);
+    free(store_value);
+    return st;
+}
+
+enum status systemdb_delete(struct store *s, struct bytes key, struct err *err)
+{
+    const struct kv_metadata deleted = {.is_deleted = true};
+
+    return commit_entry(s, key, &deleted, bytes_of(NULL, 0), bytes_of(NULL, 0), err);
+}
+
+enum status systemdb_scan(struct store *s, struct bytes prefix,
+                          enum status (*visit)(void *ctx, struct bytes key, struct bytes value, uint64_t tx_id, struct err *err), void *ctx, struct err *err)
+{
+    struct index_scan_options o = {.ns = INDEX_NS_KV, .prefix = prefix};
+    struct store_snapshot *snapshot = NULL;
+    struct index_cursor *cursor = NULL;
+    struct index_version version;
+    struct arena arena;
+    struct bytes key, value;
+    enum status st;
+
+    arena_init(&arena, SCAN_ARENA_CHUNK, 0);
+    if ((st = store_snapshot_open(s, 0, &snapshot, err)) != ST_OK)
+        goto done;
+    if ((st = index_scan_open(store_snapshot_index(snapshot), &o, &cursor, err)) != ST_OK)
+        goto done;
+    while ((st = index_scan_next(cursor, &key, &version, NULL, err)) == ST_OK) {
+        if (version.is_deleted)
+            continue;
+        arena_reset(&arena);
+        if ((st = value_read(s, &version, &arena, &value, err)) != ST_OK || (st = visit(ctx, key, value, version.tx_id, err)) != ST_OK)
+            goto done;
+    }
+    if (st == ST_NOT_FOUND)
+        st = ST_OK;
+done:
+    if (cursor != NULL)
+        index_scan_close(cursor);
+    if (snapshot != NULL)
+        store_snapshot_close(snapshot);
+    arena_free(&arena);
+    return st;
+}
