@@ -1,0 +1,176 @@
+/* The inside of a call, for src/rpc alone.
+ *
+ * Fields belong to the reactor, but for those marked "holder": written by the thread that holds the call, read by the reactor
+ * after the post word handed them over; and the atomics. */
+#ifndef RPC_GRPC_CALL_H
+#define RPC_GRPC_CALL_H
+
+#include "rpc/grpc_conn.h"
+#include "rpc/grpc_wire.h"
+
+enum call_state { CALL_HEADERS = 0, CALL_RECEIVING, CALL_RUNNING, CALL_SENDING, CALL_CLOSED };
+
+/* Bits of rpc_call.post. A call is in its host's queue exactly while POST_QUEUED is set. */
+enum { POST_QUEUED = 1, POST_FINISH = 2 };
+
+/* A message waiting to be sent: prefix, then bytes. */
+struct rpc_out {
+    struct rpc_out *next;
+    const uint8_t *data;
+    size_t len;
+    size_t sent;           /* of prefix and data */
+    uint8_t *owned;        /* freed once sent */
+    bool is_allocated;     /* the node itself is from malloc */
+    uint8_t prefix[GRPC_PREFIX_LEN];
+};
+
+struct rpc_header {
+    struct rpc_header *next;
+    const uint8_t *name;
+    uint32_t name_len, value_len; /* the value follows the name */
+};
+
+struct rpc_trailer {
+    struct rpc_trailer *next;
+    const uint8_t *name, *value;
+    size_t name_len, value_len;
+};
+
+/* A status as it goes on the wire; all pointers live as long as the call. */
+struct rpc_status {
+    enum rpc_code code;
+    const char *text;            /* as given, NUL-terminated */
+    const uint8_t *message;      /* percent-encoded */
+    size_t message_len;
+    const uint8_t *details;      /* base64 */
+    size_t details_len;
+    uint16_t http_status;        /* 0 = 200 */
+    bool is_early;               /* one HEADERS frame, no initial metadata */
+};
+
+struct rpc_call {
+    struct grpc_conn *conn;
+    struct grpc_host *host;
+    struct rpc_call *next, *prev;         /* in the connection's list, or next in the pool */
+    struct rpc_call *host_next, *host_prev; /* among the host's waiting calls */
+    struct rpc_call *older, *newer;       /* in the service's queue for memory, under its lock */
+    struct rpc_call *posted_next;
+    int32_t stream_id;
+    uint8_t state;
+    uint16_t pins;                        /* callbacks under way: not recycled meanwhile */
+    bool is_held;
+    bool is_ended;                        /* on_end was called, or there is nothing to report */
+    bool is_half_closed;                  /* by the client */
+    bool is_half_close_told;
+    bool is_initial_sent;                 /* HEADERS submitted */
+    bool is_deferred;                     /* nghttp2 waits for more data */
+    bool is_waiting;                      /* for memory */
+    bool is_wide;                         /* the stream's window was raised to stream_window_bytes */
+    bool has_reserve;
+    bool is_over_budget;                  /* no memory even for its headers: to be refused */
+    bool is_unqueued;                     /* a message could not be queued for want of memory */
+    const struct rpc_method *method;
+    uint64_t started_ns, deadline_ns;
+    struct timer deadline;
+
+    /* request */
+    struct rpc_header *headers, **headers_end;
+    size_t header_bytes;
+    struct bytes path;                    /* only when the method is unknown */
+    struct bytes bad_method, encoding, content_type, bad_timeout;
+    bool has_content_type, is_grpc, is_post, has_deadline;
+    uint8_t bad_timeout_result;           /* enum grpc_timeout_result */
+    struct bytes request;
+    uint8_t *in;                          /* received and not yet taken; malloc */
+    size_t in_len, in_room, in_admitted;
+    size_t reserved;                      /* of in_admitted: paid by the reserve */
+    size_t window_debt;                   /* received bytes the stream window was not refunded for */
+    uint64_t received_ns, waiting_since_ns;
+    size_t accounted;                     /* bytes of the budget */
+    size_t arena_accounted;               /* of those, for the arena beyond its first chunk */
+
+    /* answer */
+    struct rpc_out *out, **out_end;
+    size_t out_bytes;                     /* queued with prefixes, unsent */
+    uint64_t progress_ns;
+    struct rpc_status status;             /* settled in SENDING */
+    char abort_text[128];                 /* up to here zeroed but for this one; see grpc_host_new_call() */
+
+    /* holder */
+    void *user_state;
+    struct pool_job job;
+    void (*on_message)(struct rpc_call *, struct bytes);
+    void (*on_half_close)(struct rpc_call *);
+    void (*on_cancel)(struct rpc_call *);
+    void (*on_drained)(struct rpc_call *);
+    size_t drained_low;
+    struct rpc_status finish;
+    struct rpc_trailer *trailers;
+    size_t trailer_count;
+    struct rpc_out first_out;
+    bool is_first_out_used;
+    bool is_replying;                     /* rpc_reply(): the status follows at once */
+    struct arena arena;                   /* the reactor's before and after the handler */
+
+    /* between threads */
+    _Atomic(struct rpc_out *) outbox;     /* newest first; pushed by the holder, emptied by the reactor */
+    _Atomic size_t queued_bytes;          /* as rpc_send() reports it */
+    _Atomic unsigned post;
+    _Atomic bool is_cancelled, is_paused, is_drained_armed;
+};
+
+/* --- grpc_recv.c: requests --- */
+/* Copies a header of the request. False: out of memory. */
+bool call_header(struct rpc_call *call, struct bytes name, struct bytes value);
+/* All headers are there. */
+void call_headers_done(struct rpc_call *call);
+void call_data(struct rpc_call *call, const uint8_t *data, size_t len);
+/* A DATA frame is complete: a request that is there is handled now. */
+void call_frame_done(struct rpc_call *call);
+void call_half_closed(struct rpc_call *call);
+/* Delivers what was held back by a pause. */
+void call_deliver(struct rpc_call *call);
+/* Another attempt for a call that waits for memory; gives up when its time is over. */
+void call_retry_admission(struct rpc_call *call);
+void call_leave_queue(struct rpc_call *call);
+void call_give_reserve(struct rpc_call *call);
+/* Takes the reserve from a call whose peer went to sleep over it. */
+void call_check_reserve(struct rpc_call *call);
+/* A message is to come, or has begun, and no byte of it came since before_ns. */
+bool call_is_stalled(const struct rpc_call *call, uint64_t before_ns);
+
+/* --- grpc_send.c: answers --- */
+/* Settles the status and sends it; later rpc_finish() only lets go. text is static, or in call->abort_text. */
+void call_abort(struct rpc_call *call, enum rpc_code code, const char *text, bool is_early);
+void call_abort_http(struct rpc_call *call, uint16_t http_status, enum rpc_code code, const char *text);
+/* Submits what is queued. */
+void call_advance(struct rpc_call *call);
+/* Sends the initial metadata now. */
+void call_send_initial(struct rpc_call *call);
+/* Drops queued messages. */
+void call_drop_out(struct rpc_call *call);
+/* Takes over what the holder queued and finished. */
+void call_run_post(struct rpc_call *call, unsigned bits);
+/* The holder's side: queues a message (takes the node; returns the bytes queued), asks for a look, ends. */
+size_t call_send(struct rpc_call *call, struct rpc_out *out);
+void call_post(struct rpc_call *call);
+void call_finish(struct rpc_call *call);
+/* Tells a handler that nobody waits for it any more. */
+void call_cancel(struct rpc_call *call);
+ssize_t call_data_read(nghttp2_session *session, int32_t stream_id, uint8_t *buf, size_t length, uint32_t *flags,
+                       nghttp2_data_source *source, void *user);
+int call_data_send(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head, size_t length, nghttp2_data_source *source,
+                   void *user);
+
+/* --- grpc_conn.c --- */
+void call_pin(struct rpc_call *call);
+void call_unpin(struct rpc_call *call);
+/* Accounts len bytes of the budget to the call, whatever the limit says, or only when allowed. */
+void call_take_bytes(struct rpc_call *call, size_t len);
+bool call_try_take_bytes(struct rpc_call *call, size_t len);
+/* Recycles it when neither stream nor handler hold it. */
+void call_release(struct rpc_call *call);
+/* Reports the outcome once. */
+void call_report(struct rpc_call *call, enum rpc_code code, const char *text);
+
+#endif
