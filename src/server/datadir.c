@@ -1,0 +1,144 @@
+/* Folder, lock and identity; see datadir.h.
+ *
+ * immudb.identifier holds 12 raw bytes: time of making (4, big-endian), then random; clients see them as 20 characters of base32hex. */
+#include "server/datadir.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "config/config.h"
+#include "config/logger.h"
+#include "vfs/vfs.h"
+
+enum { ID_BYTES = 12, LOCK_TEXT_MAX = 16 };
+
+void identifier_text(const uint8_t id[12], char out[21])
+{
+    static const char alphabet[] = "0123456789abcdefghijklmnopqrstuv";
+    uint32_t bits = 0;
+    unsigned bit_count = 0;
+    size_t i, at = 0;
+
+    for (i = 0; i < ID_BYTES; i++) {
+        bits = bits << 8 | id[i];
+        for (bit_count += 8; bit_count >= 5; bit_count -= 5)
+            out[at++] = alphabet[bits >> (bit_count - 5) & 31];
+    }
+    out[at++] = alphabet[bits << (5 - bit_count) & 31];
+    out[at] = '\0';
+}
+
+/* Every folder of the path. */
+static enum status make_path(struct vfs *vfs, const char *dir, struct err *err)
+{
+    char path[PATH_BYTES_MAX];
+    size_t i, len = strlen(dir);
+    enum status st;
+
+    if (len == 0 || len >= sizeof path)
+        return err_set(err, ST_INVALID, 0, "data folder: the path is empty or too long");
+    memcpy(path, dir, len + 1);
+    for (i = 1; i <= len; i++) {
+        if (path[i] != '/' && path[i] != '\0')
+            continue;
+        path[i] = '\0';
+        if (access(path, F_OK) != 0 && (st = vfs->ops->mkdir(vfs, path, err)) != ST_OK && st != ST_EXISTS)
+            return err_while(err, st, "making the data folder %s", dir);
+        path[i] = dir[i];
+    }
+    return ST_OK;
+}
+
+/* Files of the original server are of another format: say so instead of "empty". */
+static enum status refuse_foreign(struct vfs *vfs, const char *dir, struct err *err)
+{
+    char path[PATH_BYTES_MAX], ours[PATH_BYTES_MAX];
+    enum status st;
+
+    if ((st = vfs_path(path, err, dir, "systemdb/tx")) != ST_OK || (st = vfs_path(ours, err, dir, "systemdb/log")) != ST_OK)
+        return st;
+    (void)vfs;
+    if (access(path, F_OK) == 0 && access(ours, F_OK) != 0)
+        return err_set(err, ST_UNSUPPORTED, 0, "data folder %s was written by the original immudb, whose files have another format; use an empty --dir", dir);
+    return ST_OK;
+}
+
+static enum status lock(struct server *s, struct vfs *vfs, struct err *err)
+{
+    char path[PATH_BYTES_MAX], text[LOCK_TEXT_MAX];
+    enum status st;
+    int len;
+
+    if ((st = vfs_path(path, err, s->config->dir, "immudb.lock")) != ST_OK || (st = vfs->ops->open(vfs, path, VFS_WRITE | VFS_CREATE, &s->lock, err)) != ST_OK)
+        return st;
+    if ((st = s->lock->ops->lock(s->lock, err)) == ST_BUSY) {
+        uint64_t length = 0;
+        char owner[LOCK_TEXT_MAX] = "";
+
+        if (s->lock->ops->length(s->lock, &length, NULL) != ST_OK || length == 0 || length >= sizeof owner ||
+            s->lock->ops->read(s->lock, 0, owner, (size_t)length, NULL) != ST_OK)
+            owner[0] = '\0';
+        return err_set(err, ST_BUSY, 0, "data folder %s is in use by another immudb%s%.*s", s->config->dir, owner[0] != '\0' ? ", process " : "",
+                       (int)strspn(owner, "0123456789"), owner);
+    }
+    if (st != ST_OK)
+        return st;
+    len = snprintf(text, sizeof text, "%ld", (long)getpid());
+    if ((st = s->lock->ops->truncate(s->lock, 0, err)) != ST_OK)
+        return st;
+    return vfs_write_at(s->lock, 0, text, (size_t)len, err);
+}
+
+enum status datadir_open(struct server *s, struct err *err)
+{
+    struct vfs *vfs = s->runtime->vfs;
+    enum status st;
+
+    if ((st = make_path(vfs, s->config->dir, err)) != ST_OK || (st = refuse_foreign(vfs, s->config->dir, err)) != ST_OK)
+        return st;
+    if (access(s->config->dir, R_OK | W_OK | X_OK) != 0)
+        return err_set(err, ST_IO, 0, "data folder %s: permission denied for user %ld", s->config->dir, (long)geteuid());
+    if ((st = lock(s, vfs, err)) != ST_OK && st != ST_BUSY)
+        return err_while(err, st, "locking the data folder %s", s->config->dir);
+    return st;
+}
+
+/* At its place, or where older releases kept it. */
+static enum status identifier_read(struct server *s, struct vfs *vfs, const char *path, struct err *err)
+{
+    char old[PATH_BYTES_MAX];
+    uint8_t *data = NULL;
+    size_t len = 0;
+    enum status st;
+
+    st = vfs_read_all(vfs, path, 4096, &data, &len, err);
+    if (st == ST_NOT_FOUND && vfs_path(old, err, s->config->dir, "defaultdb/immudb.identifier") == ST_OK)
+        st = vfs_read_all(vfs, old, 4096, &data, &len, err);
+    if (st == ST_OK && len != ID_BYTES)
+        st = err_set(err, ST_CORRUPT, 0, "%s has %zu bytes instead of %d", path, len, ID_BYTES);
+    if (st == ST_OK)
+        memcpy(s->identifier, data, ID_BYTES);
+    free(data);
+    return st;
+}
+
+enum status datadir_identify(struct server *s, struct err *err)
+{
+    struct vfs *vfs = s->runtime->vfs;
+    char path[PATH_BYTES_MAX];
+    enum status st;
+
+    if ((st = vfs_path(path, err, s->config->dir, "immudb.identifier")) != ST_OK)
+        return st;
+    st = identifier_read(s, vfs, path, err);
+    if (st == ST_NOT_FOUND) {
+        env_random(s->env, s->identifier, ID_BYTES);
+        store_u32be(s->identifier, (uint32_t)env_wall_s(s->env));
+        st = vfs_replace(vfs, s->config->dir, path, s->identifier, ID_BYTES, err);
+    }
+    if (st == ST_OK)
+        identifier_text(s->identifier, s->uuid);
+    return st;
+}

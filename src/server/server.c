@@ -1,0 +1,328 @@
+/* Start and stop in order; see server.h.
+ *
+ * Start: keys and certificates, data folder and lock, identity, listeners (health answers, other calls wait), systemdb and defaultdb, users
+ * (the sysadmin at the first start), the other databases, ready. Stop: not ready, no new calls, running ones finish, probes off, password checks and
+ * workers drained, databases closed (systemdb last), lock released. */
+#include "server/server.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "config/config.h"
+#include "config/logger.h"
+#include "server/databases.h"
+#include "server/datadir.h"
+#include "server/gate.h"
+#include "server/housekeeper.h"
+#include "server/monitor.h"
+#include "server/request.h"
+#include "server/tls.h"
+#include "vfs/vfs.h"
+
+static const uint64_t DRAIN_NS = 10ull * 1000000000;
+enum { KEY_FILE_BYTES_MAX = 65536, SERVICES = 3 };
+static const char *const SERVICE_NAMES[SERVICES] = {"immudb.model.AuthorizationService", "immudb.model.DocumentService", "immudb.schema.ImmuService"};
+
+/* What is not for other files: struct server is its first member. */
+struct whole {
+    struct server server;
+    struct bound_method *bound;
+    struct rpc_method *methods;
+    _Atomic bool is_hurried;
+};
+
+static struct whole *whole_of(struct server *s) { return (struct whole *)(void *)s; }
+
+/* --- keys --- */
+
+static void warn_about_mode(struct server *s, const char *path)
+{
+    struct stat info;
+
+    if (path[0] != '\0' && stat(path, &info) == 0 && (info.st_mode & (S_IRWXG | S_IRWXO)) != 0)
+        LOG_WARN_AT(s->logger, "private key %s can be read by others than its owner (mode %03o)", path, info.st_mode & 0777);
+}
+
+static enum status signer_load(struct server *s, struct err *err)
+{
+    const char *path = s->config->signing_key;
+    uint8_t *pem = NULL;
+    struct err cause;
+    size_t len = 0;
+    enum status st;
+
+    if (path[0] == '\0')
+        return ST_OK;
+    if ((st = vfs_read_all(s->runtime->vfs, path, KEY_FILE_BYTES_MAX, &pem, &len, &cause)) == ST_OK)
+        st = signer_open(bytes_of(pem, len), &s->signer, &cause);
+    else if (st == ST_NOT_FOUND)
+        err_set(&cause, st, 0, "open %s: no such file or directory", path);
+    if (pem != NULL)
+        explicit_bzero(pem, len);
+    free(pem);
+    if (st != ST_OK)
+        return err_set(err, ST_INVALID, 0, "unable to configure the cryptographic signer: %s", cause.text);
+    warn_about_mode(s, path);
+    return ST_OK;
+}
+
+/* Keys stay out of core dumps and of other processes' sight. */
+static enum status keys_load(struct server *s, struct err *err)
+{
+    enum status st;
+
+    if ((st = signer_load(s, err)) != ST_OK || (st = tls_context(s->config, &s->tls, err)) != ST_OK)
+        return st;
+    warn_about_mode(s, s->config->pkey);
+    if ((s->signer != NULL || s->tls != NULL) && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
+        LOG_WARN_AT(s->logger, "core dumps could not be switched off: %s", strerror(errno));
+    return ST_OK;
+}
+
+/* --- listeners --- */
+
+static enum status methods_bind(struct whole *w, struct err *err)
+{
+    size_t i;
+
+    w->bound = calloc(METHOD_COUNT, sizeof *w->bound);
+    w->methods = calloc(METHOD_COUNT, sizeof *w->methods);
+    if (w->bound == NULL || w->methods == NULL)
+        return err_set(err, ST_NOMEM, 0, "starting the server: out of memory");
+    for (i = 0; i < METHOD_COUNT; i++) {
+        w->bound[i] = (struct bound_method){&METHODS[i], &w->server};
+        w->methods[i] = (struct rpc_method){METHODS[i].path, METHODS[i].kind, request_entry, &w->bound[i]};
+    }
+    return ST_OK;
+}
+
+static enum status listen_all(struct whole *w, struct err *err)
+{
+    struct server *s = &w->server;
+    const struct config *c = s->config;
+    struct rpc_options o = {.address = c->address,
+                            .port = (uint16_t)c->port,
+                            .reactors = (unsigned)c->reactors,
+                            .env = s->env,
+                            .budget = &s->runtime->budget,
+                            .limits = {.message_bytes_max = (size_t)c->max_recv_msg_size},
+                            .methods = w->methods,
+                            .method_count = METHOD_COUNT,
+                            .services = SERVICE_NAMES,
+                            .service_count = SERVICES,
+                            .header_name = "immudb-uuid",
+                            .header_value = s->uuid,
+                            .tls = s->tls,
+                            .slot_free = credentials_slot_free,
+                            .on_end = monitor_call_ended,
+                            .ctx = s};
+    enum status st;
+
+    if ((st = rpc_server_start(&o, &s->rpc, err)) != ST_OK || (st = monitor_listen(s->monitor, err)) != ST_OK)
+        return st;
+    if (c->metrics_server)
+        LOG_INFO_AT(s->logger, "metrics server enabled on %s:%u (%s)", c->address, monitor_port(s->monitor), s->tls != NULL ? "https" : "http");
+    return ST_OK;
+}
+
+/* --- users --- */
+
+static enum status sysadmin_create(struct server *s, struct err *err)
+{
+    struct user_record *r = user_record_create(bytes_str(USER_SYSADMIN));
+    enum status st = ST_NOMEM;
+
+    if (r == NULL || !user_record_grant(r, bytes_str("*"), PERMISSION_SYSADMIN) || !user_record_default_privileges(r, bytes_str("*"), PERMISSION_SYSADMIN)) {
+        err_set(err, st, 0, "creating the admin user: out of memory");
+        goto done;
+    }
+    r->is_active = true;
+    r->created_at = record_time_of(env_wall_ns(s->env));
+    if ((st = password_hash(s->env, bytes_str(s->config->admin_password), PASSWORD_COST, r->hash, err)) != ST_OK)
+        goto done;
+    st = users_put(s->auth->users, r, bytes_of(NULL, 0), err);
+    r = NULL;
+    if (st == ST_OK)
+        LOG_INFO_AT(s->logger, "admin user '%s' successfully created", USER_SYSADMIN);
+done:
+    user_record_unref(r);
+    return st;
+}
+
+/* --force-admin-password: one tx, only when the stored hash is of another password; who and when stay. */
+static enum status sysadmin_force(struct server *s, const struct user_record *stored, struct err *err)
+{
+    struct user_record *changed;
+    enum status st;
+
+    if (password_matches(bytes_str(s->config->admin_password), bytes_str(stored->hash)))
+        return ST_OK;
+    if ((changed = user_record_copy(stored)) == NULL)
+        return err_set(err, ST_NOMEM, 0, "changing the admin password: out of memory");
+    if ((st = password_hash(s->env, bytes_str(s->config->admin_password), PASSWORD_COST, changed->hash, err)) != ST_OK) {
+        user_record_unref(changed);
+        return st;
+    }
+    if ((st = users_put(s->auth->users, changed, bytes_of(NULL, 0), err)) == ST_OK)
+        LOG_WARN_AT(s->logger, "the password of user '%s' was set by --force-admin-password", USER_SYSADMIN);
+    return st;
+}
+
+static enum status sysadmin_check(struct server *s, struct err *err)
+{
+    struct user_record *stored = NULL;
+    struct store_state state;
+    struct user *user;
+    enum status st;
+
+    store_get_state(databases_systemdb(s->databases), &state);
+    if (s->config->replication_is_replica) /* users are the primary's */
+        return s->config->force_admin_password ? err_set(err, ST_INVALID, 0, "can not reset admin password, database is running as a replica") : ST_OK;
+    if (state.visible_tx_id == 0)
+        return sysadmin_create(s, err);
+    if (!s->config->force_admin_password)
+        return ST_OK;
+    if ((st = users_find(s->auth->users, bytes_str(USER_SYSADMIN), true, &user, &stored, err)) == ST_OK)
+        st = sysadmin_force(s, stored, err);
+    user_record_unref(stored);
+    return st;
+}
+
+static enum status users_start(struct server *s, struct err *err)
+{
+    const struct config *c = s->config;
+    struct sessions_options o = {.env = s->env,
+                                 .sessions_max = (uint32_t)c->max_sessions,
+                                 .idle_max_ns = (uint64_t)c->session_timeout,
+                                 .age_max_ns = (uint64_t)c->max_session_age_time,
+                                 .inactivity_ns = (uint64_t)c->max_session_inactivity_time};
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    enum status st;
+
+    if ((st = auth_open(databases_systemdb(s->databases), &o, cpus > 2 ? (unsigned)cpus / 2 : 1, &s->auth, err)) != ST_OK)
+        return st;
+    return sysadmin_check(s, err);
+}
+
+/* Several databases or users end single-database mode, and forbid to go without authentication. */
+static enum status modes_check(struct server *s, struct err *err)
+{
+    bool has_users = false;
+    enum status st;
+
+    if ((st = users_any_other(s->auth->users, &has_users, err)) != ST_OK)
+        return st;
+    if (!s->config->auth && (has_users || databases_count(s->databases) > 1))
+        return err_set(err, ST_INVALID, 0, "authentication must be on");
+    if (has_users)
+        databases_set_multiple(s->databases);
+    return ST_OK;
+}
+
+/* --- start --- */
+
+static enum status start(struct whole *w, struct err *err)
+{
+    struct server *s = &w->server;
+    struct runtime_options o = {.env = s->env, .memory_limit = (size_t)s->config->memory_limit};
+    enum status st;
+
+    if ((st = runtime_create(&o, &s->runtime, err)) != ST_OK || (st = keys_load(s, err)) != ST_OK || (st = datadir_open(s, err)) != ST_OK ||
+        (st = datadir_identify(s, err)) != ST_OK || (st = gate_create(&s->gate, err)) != ST_OK)
+        return st;
+    if ((st = monitor_create(s, &s->monitor, err)) != ST_OK || (st = methods_bind(w, err)) != ST_OK || (st = listen_all(w, err)) != ST_OK)
+        return st;
+    if ((st = databases_open(s, &s->databases, err)) != ST_OK || (st = users_start(s, err)) != ST_OK || (st = databases_scan(s->databases, err)) != ST_OK ||
+        (st = modes_check(s, err)) != ST_OK)
+        return st;
+    if ((st = housekeeper_start(s, &s->housekeeper, err)) != ST_OK)
+        return st;
+    LOG_INFO_AT(s->logger, "sessions guard started");
+    atomic_store_explicit(&s->readiness, SERVER_READY, memory_order_release);
+    gate_open(s->gate);
+    return ST_OK;
+}
+
+enum status server_start(const struct config *config, struct logger *logger, struct server **out, struct err *err)
+{
+    struct whole *w = calloc(1, sizeof *w);
+    enum status st;
+
+    *out = NULL;
+    if (w == NULL)
+        return err_set(err, ST_NOMEM, 0, "starting the server: out of memory");
+    w->server.config = config;
+    w->server.logger = logger;
+    w->server.env = logger_env(logger);
+    w->server.started_s = env_wall_s(w->server.env);
+    if ((st = start(w, err)) != ST_OK)
+        server_stop(&w->server, true);
+    else
+        *out = &w->server;
+    return st;
+}
+
+/* --- stop --- */
+
+void server_hurry(struct server *s) { atomic_store_explicit(&whole_of(s)->is_hurried, true, memory_order_release); }
+
+void server_drain(struct server *s)
+{
+    const uint64_t slice_ns = 50000000;
+    int ready = SERVER_READY;
+    struct rpc_stats stats;
+    uint64_t start;
+
+    /* A server that never was ready has no users and databases: its calls must go on being refused. */
+    if (!atomic_compare_exchange_strong_explicit(&s->readiness, &ready, SERVER_STOPPING, memory_order_acq_rel, memory_order_relaxed))
+        return;
+    start = env_mono_ns(s->env);
+    rpc_server_drain(s->rpc, slice_ns); /* in slices, so that a second signal is noticed */
+    for (;;) {
+        rpc_server_stats(s->rpc, &stats);
+        if ((stats.calls_running == 0 && stats.streams_open == 0) || env_mono_ns(s->env) - start > DRAIN_NS ||
+            atomic_load_explicit(&whole_of(s)->is_hurried, memory_order_acquire))
+            return;
+        usleep((useconds_t)(slice_ns / 10000));
+    }
+}
+
+void server_stop(struct server *s, bool hurry)
+{
+    struct whole *w = s != NULL ? whole_of(s) : NULL;
+
+    if (w == NULL)
+        return;
+    if (!hurry)
+        server_drain(s);
+    if (s->gate != NULL)
+        gate_shut(s->gate); /* nobody is there, unless the start failed */
+    if (s->rpc != NULL)
+        rpc_server_stop(s->rpc);
+    if (s->monitor != NULL)
+        monitor_stop_listening(s->monitor);
+    housekeeper_stop(s->housekeeper);
+    auth_close(s->auth);
+    databases_close(s->databases);
+    monitor_free(s->monitor);
+    gate_free(s->gate);
+    signer_close(s->signer);
+    tls_context_free(s->tls);
+    if (s->lock != NULL)
+        s->lock->ops->close(s->lock);
+    if (s->runtime != NULL)
+        runtime_destroy(s->runtime);
+    free(w->methods);
+    free(w->bound);
+    free(w);
+}
+
+uint16_t server_port(const struct server *s) { return rpc_server_port(s->rpc); }
+uint16_t server_metrics_port(const struct server *s) { return monitor_port(s->monitor); }

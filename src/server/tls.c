@@ -1,0 +1,80 @@
+/* TLS 1.2 and later, no renegotiation; see tls.h. */
+#include "server/tls.h"
+
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <string.h>
+
+#include "config/config.h"
+
+/* The newest reason OpenSSL gives. */
+static const char *reason(char out[160])
+{
+    unsigned long code = ERR_peek_last_error();
+
+    if (code == 0)
+        return "unknown reason";
+    ERR_error_string_n(code, out, 160);
+    ERR_clear_error();
+    return out;
+}
+
+static enum status identity_load(const struct config *c, SSL_CTX *ctx, struct err *err)
+{
+    char text[160];
+
+    ERR_clear_error();
+    if (SSL_CTX_use_certificate_chain_file(ctx, c->certificate) == 1 && SSL_CTX_use_PrivateKey_file(ctx, c->pkey, SSL_FILETYPE_PEM) == 1 &&
+        SSL_CTX_check_private_key(ctx) == 1)
+        return ST_OK;
+    return err_set(err, ST_INVALID, 0, "failed to read client certificate or private key: %s", reason(text));
+}
+
+static enum status clients_load(const struct config *c, SSL_CTX *ctx, struct err *err)
+{
+    int mode = SSL_VERIFY_PEER | (c->mtls_strict ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0);
+    char text[160];
+
+    ERR_clear_error();
+    if (c->clientcas[0] == '\0') {
+        if (SSL_CTX_set_default_verify_paths(ctx) != 1)
+            return err_set(err, ST_INVALID, 0, "failed to read client ca cert: %s", reason(text));
+    } else {
+        STACK_OF(X509_NAME) *names = SSL_load_client_CA_file(c->clientcas);
+
+        if (names == NULL || SSL_CTX_load_verify_locations(ctx, c->clientcas, NULL) != 1) {
+            sk_X509_NAME_pop_free(names, X509_NAME_free);
+            return err_set(err, ST_INVALID, 0, "failed to read client ca cert: %s", reason(text));
+        }
+        SSL_CTX_set_client_CA_list(ctx, names);
+    }
+    SSL_CTX_set_verify(ctx, mode, NULL);
+    return ST_OK;
+}
+
+enum status tls_context(const struct config *c, void **out, struct err *err)
+{
+    static const unsigned char session_id[] = "immudb";
+    SSL_CTX *ctx;
+    enum status st;
+
+    *out = NULL;
+    if (c->certificate[0] == '\0')
+        return ST_OK;
+    if ((ctx = SSL_CTX_new(TLS_server_method())) == NULL || SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) != 1 ||
+        SSL_CTX_set_session_id_context(ctx, session_id, sizeof session_id - 1) != 1) {
+        SSL_CTX_free(ctx);
+        return err_set(err, ST_NOMEM, 0, "preparing TLS: out of memory");
+    }
+    SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_NO_COMPRESSION);
+    if ((st = identity_load(c, ctx, err)) == ST_OK && c->mtls)
+        st = clients_load(c, ctx, err);
+    if (st != ST_OK) {
+        SSL_CTX_free(ctx);
+        return st;
+    }
+    *out = ctx;
+    return ST_OK;
+}
+
+void tls_context_free(void *ctx) { SSL_CTX_free(ctx); }
