@@ -75,8 +75,8 @@ void rpc_pause(struct rpc_call *call) { atomic_store_explicit(&call->is_paused, 
 
 void rpc_resume(struct rpc_call *call)
 {
-    atomic_store_explicit(&call->is_paused, false, memory_order_release);
-    call_post(call);
+    /* The reactor ends the pause: once it does, it may finish and reuse the call. */
+    call_post(call, POST_RESUME);
 }
 
 /* --- answers --- */
@@ -118,7 +118,7 @@ void rpc_on_drained(struct rpc_call *call, size_t low_bytes, void (*on_drained)(
     call->drained_low = low_bytes == 0 ? 1 : low_bytes;
     call->on_drained = on_drained;
     atomic_store_explicit(&call->is_drained_armed, true, memory_order_release);
-    call_post(call);
+    call_post(call, 0);
 }
 
 /* What may stand in a header without breaking it. */

@@ -11,7 +11,7 @@
 enum call_state { CALL_HEADERS = 0, CALL_RECEIVING, CALL_RUNNING, CALL_SENDING, CALL_CLOSED };
 
 /* Bits of rpc_call.post. A call is in its host's queue exactly while POST_QUEUED is set. */
-enum { POST_QUEUED = 1, POST_FINISH = 2 };
+enum { POST_QUEUED = 1, POST_FINISH = 2, POST_RESUME = 4 };
 
 /* A message waiting to be sent: prefix, then bytes. */
 struct rpc_out {
@@ -153,7 +153,7 @@ void call_drop_out(struct rpc_call *call);
 void call_run_post(struct rpc_call *call, unsigned bits);
 /* The holder's side: queues a message (takes the node; returns the bytes queued), asks for a look, ends. */
 size_t call_send(struct rpc_call *call, struct rpc_out *out);
-void call_post(struct rpc_call *call);
+void call_post(struct rpc_call *call, unsigned bits);
 void call_finish(struct rpc_call *call);
 /* Tells a handler that nobody waits for it any more. */
 void call_cancel(struct rpc_call *call);

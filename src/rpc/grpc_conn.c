@@ -376,11 +376,6 @@ enum status grpc_session_callbacks(nghttp2_session_callbacks **out)
 
 /* --- the owner's side --- */
 
-static void *mem_malloc(size_t len, void *user) { (void)user; return malloc(len); }
-static void *mem_calloc(size_t count, size_t len, void *user) { (void)user; return calloc(count, len); }
-static void *mem_realloc(void *p, size_t len, void *user) { (void)user; return realloc(p, len); }
-static void mem_free(void *p, void *user) { (void)user; free(p); }
-
 enum status grpc_conn_open(struct grpc_conn *c, struct grpc_host *h, struct err *err)
 {
     const struct rpc_limits *l = &h->service->options.limits;
@@ -391,8 +386,8 @@ enum status grpc_conn_open(struct grpc_conn *c, struct grpc_host *h, struct err 
         {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
     };
 
-    /* Named here so that tests which let our allocations fail reach the library's as well. */
-    nghttp2_mem memory = {NULL, mem_malloc, mem_free, mem_calloc, mem_realloc};
+    /* Calls of malloc come from our code, so that tests which let them fail reach the library's as well. */
+    nghttp2_mem memory = frame_rooms_allocator(&h->rooms);
 
     c->host = h;
     c->received_ns = c->unsent_since_ns = h->now_ns;

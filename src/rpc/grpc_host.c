@@ -75,6 +75,7 @@ void grpc_host_close(struct grpc_host *h)
     timer_disarm(&h->timers, &h->tick);
     timers_drop_slot(&h->timers);
     timers_free(&h->timers);
+    frame_rooms_free(&h->rooms);
     h->service = NULL;
 }
 

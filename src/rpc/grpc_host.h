@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "rpc/frame_room.h"
 #include "rpc/grpc_service.h"
 #include "rpc/timer.h"
 
@@ -37,6 +38,7 @@ struct grpc_host {
     pthread_t thread;             /* the owner; set before the first connection */
     uint64_t now_ns;              /* brought up to date once per turn */
     struct timers timers;
+    struct frame_rooms rooms;     /* memory of HTTP/2 sessions */
     struct timer tick;            /* housekeeping; armed while there is something to keep */
     struct grpc_conn *dirty;      /* connections to be flushed, linked by dirty_next */
     struct rpc_call *pool;        /* recycled calls, last used first */

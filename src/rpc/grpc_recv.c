@@ -367,6 +367,8 @@ static bool refund_window(struct rpc_call *call)
 
 void call_retry_admission(struct rpc_call *call)
 {
+    if (!call->is_waiting)
+        return; /* a handler that was told of another call's end has ended this one */
     if (refund_window(call) || (take_reserve(call) && refund_window(call)))
         call_leave_queue(call);
     else if (call->host->now_ns - call->waiting_since_ns >= limits_of(call)->budget_wait_ns)

@@ -416,6 +416,8 @@ void call_run_post(struct rpc_call *call, unsigned bits)
 {
     call_pin(call);
     take_outbox(call);
+    if (bits & POST_RESUME)
+        atomic_store_explicit(&call->is_paused, false, memory_order_release);
     if (bits & POST_FINISH) {
         finish(call);
     } else {
@@ -431,11 +433,12 @@ void call_run_post(struct rpc_call *call, unsigned bits)
 
 static bool is_on_reactor(const struct rpc_call *call) { return pthread_equal(pthread_self(), call->host->thread); }
 
-void call_post(struct rpc_call *call)
+/* The last touch of a caller that no longer holds the call once bits are seen. */
+void call_post(struct rpc_call *call, unsigned bits)
 {
     struct grpc_host *h = call->host;
 
-    if (!(atomic_fetch_or_explicit(&call->post, POST_QUEUED, memory_order_acq_rel) & POST_QUEUED))
+    if (!(atomic_fetch_or_explicit(&call->post, POST_QUEUED | bits, memory_order_acq_rel) & POST_QUEUED))
         grpc_host_post(h, call);
 }
 
@@ -455,7 +458,7 @@ size_t call_send(struct rpc_call *call, struct rpc_out *out)
         while (!atomic_compare_exchange_weak_explicit(&call->outbox, &out->next, out, memory_order_release, memory_order_relaxed))
             ;
         if (!call->is_replying)
-            call_post(call);
+            call_post(call, 0);
     }
     return queued;
 }

@@ -95,7 +95,7 @@ const struct rpc_method *rpc_method(const struct rpc_call *call);
 struct arena *rpc_arena(struct rpc_call *call);            /* lives until the call's answer is sent; bounded, accounted */
 struct bytes rpc_request(const struct rpc_call *call);     /* the message of a unary or server-streaming call */
 /* Value of a request metadata header (lower-case name); data == NULL when absent. Repeated headers: the first one. -bin values
- * are decoded. */
+ * are decoded (of comma-joined ones the first). te, content-type and the pseudo headers are not kept. */
 struct bytes rpc_metadata(const struct rpc_call *call, const char *name);
 /* Absolute deadline on the monotonic clock of env, UINT64_MAX when none. */
 uint64_t rpc_deadline_ns(const struct rpc_call *call);

@@ -390,7 +390,7 @@ static inline void rig_connect(struct rig *r, const nghttp2_settings_entry *sett
     memset(&r->conn, 0, sizeof(r->conn));
     r->conn.on_unused = rig_unused;
     r->conn.is_loopback = true;
-    strcpy(r->conn.peer, "127.0.0.1:1234");
+    snprintf(r->conn.peer, sizeof(r->conn.peer), "127.0.0.1:1234");
     r->is_unused = false;
     assert(grpc_conn_open(&r->conn, &r->host, &err) == ST_OK);
     r->is_conn_open = true;
@@ -521,6 +521,20 @@ static inline uint8_t *rig_message_of(size_t len, uint8_t fill)
     grpc_prefix_write(m, (uint32_t)len);
     if (len > 0)
         memset(m + GRPC_PREFIX_LEN, fill, len);
+    return m;
+}
+
+/* The next message the client got. */
+static inline struct bytes rig_payload(const struct rig_stream *s, size_t *at)
+{
+    struct bytes m = {NULL, 0};
+
+    if (s->down_len - *at >= GRPC_PREFIX_LEN) {
+        assert_int_equal(s->down[*at], 0);
+        m = bytes_of(s->down + *at + GRPC_PREFIX_LEN, load_u32be(s->down + *at + 1));
+        *at += GRPC_PREFIX_LEN + m.len;
+        assert_true(*at <= s->down_len);
+    }
     return m;
 }
 

@@ -123,7 +123,6 @@ enum status batch_ensure(struct store *s, struct err *err)
     s->c.batch_open = true;
     s->c.batch_first_tx = 0;
     s->c.batch_allow = 0;
-    s->c.batch_bytes = 0;
     return ST_OK;
 }
 
@@ -220,6 +219,8 @@ static bool batch_collect(struct store *s)
 
     if (c->waiting.first == NULL)
         return false;
+    if (!c->batch_open)
+        c->batch_bytes = 0; /* of the batch before, which may have filled its bound */
     now_s = batch_now_s(s);
     while (taken < s->o.batch_txs_max && c->batch_bytes < s->o.batch_bytes_max && (d = list_pop(&c->waiting)) != NULL) {
         taken++;

@@ -59,6 +59,8 @@ static enum status maintenance_step(struct store *s, bool *more, struct err *err
 
 static void maintenance_failed(struct store *s, enum status st, const struct err *err)
 {
+    if (st == ST_CANCELLED && atomic_load(&s->is_closing)) /* closing has stopped a merge */
+        return;
     if (st == ST_CORRUPT && !atomic_exchange(&s->is_damaged, true)) {
         store_set_health_text(s, "read-only: %s", err->text);
         env_log(s->env, LOG_ERROR, "database %s is read-only: %s", s->dir, err->text);

@@ -378,6 +378,9 @@ void store_close(struct store *s)
     index_cancel(s->index);
     while (atomic_load(&s->users) > 0)
         poll_pause();
+    /* A job that was still running may have armed one once more; nobody is left now. */
+    alarm_cancel(s->runtime->timers, &s->timer);
+    alarm_cancel(s->runtime->timers, &s->maintenance_timer);
     is_clean = close_flush(s);
     store_free(s, is_clean);
 }

@@ -161,6 +161,29 @@ static void commit_and_read(void **state)
     end(&f);
 }
 
+/* A batch that fills its bound must not keep the next one from being formed. */
+static void large_values(void **state)
+{
+    struct fixture f;
+    struct store_draft *d;
+    struct store_result r;
+    struct err err;
+    size_t len = (size_t)5 << 20;
+    uint8_t *value = calloc(1, len);
+
+    (void)state;
+    assert_non_null(value);
+    begin(&f, defaults());
+    for (int i = 0; i < 3; i++) {
+        d = draft(&f);
+        OK(draft_set(d, K("large"), NULL, bytes_of(value, len), &err));
+        OK(store_commit(f.store, d, false, &r, &err));
+        assert_int_equal(r.header.id, i + 1);
+    }
+    end(&f);
+    free(value);
+}
+
 static void limits(void **state)
 {
     struct store_options o = defaults();
@@ -765,7 +788,7 @@ static void versions_zero(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(commit_and_read), cmocka_unit_test(limits), cmocka_unit_test(preconditions), cmocka_unit_test(read_sets),
+        cmocka_unit_test(commit_and_read), cmocka_unit_test(large_values), cmocka_unit_test(limits), cmocka_unit_test(preconditions), cmocka_unit_test(read_sets),
         cmocka_unit_test(late_fields), cmocka_unit_test(precommitted), cmocka_unit_test(precommit_limit), cmocka_unit_test(asynchronous),
         cmocka_unit_test(proofs_and_inclusion), cmocka_unit_test(export_import), cmocka_unit_test(truncation), cmocka_unit_test(verify_and_rebuild),
         cmocka_unit_test(locking), cmocka_unit_test(read_only_open), cmocka_unit_test(waiting), cmocka_unit_test(versions_zero),
