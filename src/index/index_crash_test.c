@@ -180,8 +180,9 @@ static void aftermath(struct run_state *state, struct vfs *memory)
     bed_close(&b);
 }
 
-/* One life: the fault at operation n, then the cut. False when the workload went through without it. */
-static bool one_life(enum fault_kind kind, uint64_t n, enum power_cut_mode mode)
+/* One life: the fault at operation n, then the cut. between: the process was only killed, and the index opened and closed once more before
+ * the power went. False when the workload went through without the fault. */
+static bool one_life(enum fault_kind kind, uint64_t n, enum power_cut_mode mode, bool between)
 {
     struct vfs *memory = vfs_memory_create(), *faulty = vfs_faulty_create(memory);
     struct run_state state = {0};
@@ -196,10 +197,20 @@ static bool one_life(enum fault_kind kind, uint64_t n, enum power_cut_mode mode)
     assert_true(fired || st == ST_OK);
     if (!fired) /* otherwise the test tests less than it says */
         assert_true(state.model.tx_last == FLUSHES * TXS_PER_FLUSH && state.flushed == state.model.tx_last);
-    vfs_memory_power_cut(memory, mode, n * 3 + (uint64_t)mode);
+    if (!between)
+        vfs_memory_power_cut(memory, mode, n * 3 + (uint64_t)mode);
     vfs_faulty_heal(faulty);
     index_close(b.x);
     cache_destroy(b.cache);
+    if (between) {
+        uint64_t flushed;
+        bed_open(&b, memory, 64 << 10, 2, state.model.tx_last);
+        flushed = index_flushed(b.x);
+        bed_close(&b);
+        vfs_memory_power_cut(memory, mode, n * 5 + (uint64_t)mode);
+        /* what the killed process had made durable has its files still */
+        assert_true(flushed >= state.flushed);
+    }
     aftermath(&state, memory);
     model_free(&state.model);
     vfs_faulty_destroy(faulty);
@@ -213,7 +224,7 @@ static void test_power_cut_everywhere(void **unused)
     for (int kind = FAULT_STOP; kind <= FAULT_STOP_TORN; kind++) {
         for (int mode = POWER_CUT_LOSE_UNSYNCED; mode <= POWER_CUT_RANDOM; mode++) {
             uint64_t n = 1;
-            while (one_life((enum fault_kind)kind, n, (enum power_cut_mode)mode))
+            while (one_life((enum fault_kind)kind, n, (enum power_cut_mode)mode, false) | one_life((enum fault_kind)kind, n, (enum power_cut_mode)mode, true))
                 n++;
             assert_true(n > 150);
         }

@@ -359,12 +359,55 @@ static void test_hole_between(void **state)
     vfs_memory_destroy(vfs);
 }
 
+/* Merging and compacting never cover a hole. */
+static void test_merge_keeps_holes(void **state)
+{
+    struct vfs *vfs = vfs_memory_create();
+    struct index_range missing[4];
+    struct index_snapshot *s = NULL;
+    struct model m = {0};
+    uint64_t rng = 8;
+    bool more = true;
+    struct bed b;
+
+    (void)state;
+    bed_open(&b, vfs, 1 << 20, 12, 0);
+    for (int i = 0; i < 9; i++) {
+        for (int t = 0; t < 10; t++)
+            model_tx_insert(&m, b.x, &rng, 30, 8);
+        index_publish(b.x, m.tx_last);
+        assert_int_equal(index_flush(b.x, m.tx_last, true, NULL), ST_OK);
+    }
+    bed_close(&b);
+    assert_int_equal(vfs->ops->unlink(vfs, "index/run-0000000000000003.idx", NULL), ST_OK);
+    assert_int_equal(vfs->ops->unlink(vfs, "index/run-0000000000000007.idx", NULL), ST_OK);
+    bed_open(&b, vfs, 1 << 20, 2, m.tx_last);
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(index_missing(b.x, m.tx_last, missing, 4), 2);
+        assert_true(missing[0].first == 21 && missing[0].last == 30 && missing[1].first == 61 && missing[1].last == 70);
+        while (more)
+            assert_int_equal(index_merge(b.x, &more, NULL), ST_OK);
+        assert_int_equal(index_compact(b.x, NULL), ST_OK);
+    }
+    assert_int_equal(index_flushed(b.x), 20);
+    model_repair(&m, b.x, m.tx_last);
+    assert_int_equal(index_flushed(b.x), m.tx_last);
+    assert_int_equal(index_compact(b.x, NULL), ST_OK);
+    assert_int_equal(index_snapshot_open(b.x, 0, &s, NULL), ST_OK);
+    model_check_all(&m, s);
+    index_snapshot_close(s);
+    bed_close(&b);
+    model_free(&m);
+    vfs_memory_destroy(vfs);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_newer_format),
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_hole_between),
+        cmocka_unit_test(test_merge_keeps_holes),
         cmocka_unit_test(test_flipped_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -140,6 +140,43 @@ static void test_hot_key(void **state)
     vfs_memory_destroy(vfs);
 }
 
+/* What is inserted and not published is never written, whatever upto says, and is complete once it is published. */
+static void test_unpublished(void **state)
+{
+    struct vfs *vfs = vfs_memory_create();
+    struct index_snapshot *s = NULL;
+    struct index_range missing[2];
+    struct model m = {0};
+    uint64_t rng = 2;
+    struct bed b;
+
+    (void)state;
+    bed_open(&b, vfs, 64 << 10, 4, 0);
+    for (int i = 0; i < 40; i++) {
+        model_tx_insert(&m, b.x, &rng, 200, 60);
+        if (i % 10 == 4)
+            index_publish(b.x, m.tx_last);
+        assert_int_equal(index_flush(b.x, UINT64_MAX, true, NULL), ST_OK);
+        assert_int_equal(index_flushed(b.x), index_published(b.x));
+        assert_int_equal(index_snapshot_open(b.x, 0, &s, NULL), ST_OK);
+        for (int j = 0; j < 20; j++)
+            (void)model_check_point(&m, s, &rng, 200);
+        index_snapshot_close(s);
+    }
+    bed_close(&b);
+    bed_open(&b, vfs, 64 << 10, 4, m.tx_last);
+    assert_int_equal(index_published(b.x), 35);
+    assert_int_equal(index_missing(b.x, m.tx_last, missing, 2), 1);
+    assert_true(missing[0].first == 36 && missing[0].last == 40);
+    model_repair(&m, b.x, m.tx_last);
+    assert_int_equal(index_snapshot_open(b.x, 0, &s, NULL), ST_OK);
+    model_check_all(&m, s);
+    index_snapshot_close(s);
+    bed_close(&b);
+    model_free(&m);
+    vfs_memory_destroy(vfs);
+}
+
 /* What the header promises about wrong calls. */
 static void test_arguments(void **state)
 {
@@ -189,6 +226,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_arguments),
+        cmocka_unit_test(test_unpublished),
         cmocka_unit_test(test_hot_key),
         cmocka_unit_test(test_random_small),
         cmocka_unit_test(test_random_large),

@@ -117,8 +117,7 @@ void rpc_on_drained(struct rpc_call *call, size_t low_bytes, void (*on_drained)(
 {
     call->drained_low = low_bytes == 0 ? 1 : low_bytes;
     call->on_drained = on_drained;
-    atomic_store_explicit(&call->is_drained_armed, true, memory_order_release);
-    call_post(call, 0);
+    call_post(call, POST_DRAIN); /* armed by the reactor: its callback may finish the call */
 }
 
 /* What may stand in a header without breaking it. */

@@ -11,7 +11,7 @@
 enum call_state { CALL_HEADERS = 0, CALL_RECEIVING, CALL_RUNNING, CALL_SENDING, CALL_CLOSED };
 
 /* Bits of rpc_call.post. A call is in its host's queue exactly while POST_QUEUED is set. */
-enum { POST_QUEUED = 1, POST_FINISH = 2, POST_RESUME = 4 };
+enum { POST_QUEUED = 1, POST_FINISH = 2, POST_RESUME = 4, POST_DRAIN = 8 };
 
 /* A message waiting to be sent: prefix, then bytes. */
 struct rpc_out {

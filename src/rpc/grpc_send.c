@@ -418,6 +418,8 @@ void call_run_post(struct rpc_call *call, unsigned bits)
     take_outbox(call);
     if (bits & POST_RESUME)
         atomic_store_explicit(&call->is_paused, false, memory_order_release);
+    if (bits & POST_DRAIN)
+        atomic_store_explicit(&call->is_drained_armed, true, memory_order_relaxed);
     if (bits & POST_FINISH) {
         finish(call);
     } else {
