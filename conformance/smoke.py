@@ -17,7 +17,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 LATER = {
     "python": ["sql ", "verifiableSQLGet", "session tx "],
     "go": ["sql ", "tx commit", "database/sql", "doc "],
-    "node": ["SQL"],
+    "node": ["sql "],
 }
 
 

@@ -5,7 +5,7 @@
 
 quick    unit tests of the release build
 lint     include direction, banned calls
-offline  lint, gcc and clang with warnings as errors, unit and slow tests, asan+ubsan, tsan, crash tests, golden proofs, fuzzing
+offline  lint, gcc and clang with warnings as errors, unit and slow tests (crash tests), golden proofs, asan+ubsan, tsan, fuzzing
 all      offline, and what needs package registries: golden gRPC transcripts, official SDKs, kill -9 rounds, hostile clients
 
 Every step prints one line. Its whole output is kept in BUILD/test-logs. A step that runs no test has failed; so has one whose
@@ -145,21 +145,19 @@ def lint(r):
 
 
 def offline(r, shared_env):
-    asan, tsan, clang = r.build + "-asan", r.build + "-tsan", r.build + "-clang"
+    checked, tsan = r.build + "-asan", r.build + "-tsan"
     lint(r)
     if not r.build_flavour("gcc release", r.build, ["--buildtype=release"]):
         return False
     r.meson_tests("unit tests", r.build, ["quick"], shared_env)
     r.meson_tests("slow tests", r.build, ["slow"], dict(shared_env, IMMUDB_TEST_LEVEL="ci"))
     r.run("golden proofs", [os.path.join(r.build, "conformance", "golden_proofs"), os.path.join(CONF, "golden", "proofs")])
-    r.run("golden chains through the store", [os.path.join(r.build, "conformance", "golden_store"), os.path.join(CONF, "golden", "proofs")])
-    r.build_flavour("clang", clang, ["--buildtype=debug", "-Dfuzz=true", "-Db_sanitize=address,undefined", "-Db_lundef=false"], {"CC": "clang"})
-    options = {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
-    if r.build_flavour("asan+ubsan", asan, ["--buildtype=debugoptimized", "-Db_sanitize=address,undefined"]):
-        r.meson_tests("unit tests, asan+ubsan", asan, ["quick"], dict(shared_env, **options))
-    if r.build_flavour("tsan", tsan, ["--buildtype=debugoptimized", "-Db_sanitize=thread"]):
+    r.build_flavour("clang asan+ubsan", checked, ["--buildtype=debugoptimized", "-Dfuzz=true", "-Db_sanitize=address,undefined", "-Db_lundef=false"], {"CC": "clang"})
+    options = {"ASAN_OPTIONS": "detect_leaks=1:allocator_may_return_null=1", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
+    r.meson_tests("unit tests, asan+ubsan", checked, ["quick"], dict(shared_env, **options))
+    if r.build_flavour("gcc tsan", tsan, ["--buildtype=debugoptimized", "-Db_sanitize=thread"]):
         r.meson_tests("unit tests, tsan", tsan, ["quick"], dict(shared_env, TSAN_OPTIONS="halt_on_error=1:second_deadlock_stack=1"))
-    r.run("fuzzing", [sys.executable, "scripts/fuzz.py", "--build", clang, "--seconds", os.environ.get("FUZZ_SECONDS", "60")])
+    r.run("fuzzing", [sys.executable, "scripts/fuzz.py", "--build", checked, "--seconds", os.environ.get("FUZZ_SECONDS", "60")])
     return True
 
 
@@ -170,9 +168,12 @@ def with_registries(r):
     server = os.path.join(r.build, "cmd", "immudb")
     r.run("golden gRPC transcripts", [python, "conformance/replay.py", "--server", server])
     r.run("golden gRPC transcripts, asan", [python, "conformance/replay.py", "--server", os.path.join(r.build + "-asan", "cmd", "immudb"), "--fast"])
+    r.run("golden gRPC transcripts, tsan", [python, "conformance/replay.py", "--server", os.path.join(r.build + "-tsan", "cmd", "immudb"), "--fast", "--parallel", "2"])
     r.run("Python SDK", [python, "conformance/smoke.py", "--server", server, "python"])
     r.run("Go SDK", [python, "conformance/smoke.py", "--server", server, "go"])
+    r.run("Node SDK", [python, "conformance/smoke.py", "--server", server, "node"])
     r.run("kill -9 rounds", [python, "conformance/kill9.py", "--server", server, "--rounds", "50"])
+    r.run("hostile clients", [python, "conformance/hostile.py", "--server", server])
 
 
 def main():
