@@ -103,7 +103,37 @@ static inline void on_stream(struct rpc_call *call)
     make_more(call);
 }
 
+/* Takes a stream with a pause after each message, which a worker ends; answers with the sum of the lengths. */
+struct sink {
+    uint32_t byte_count;
+};
+static inline void resume_later(struct pool_job *job) { rpc_resume(rpc_call_of_job(job)); }
+static inline void sink_message(struct rpc_call *call, struct bytes message)
+{
+    ((struct sink *)rpc_state(call))->byte_count += (uint32_t)message.len;
+    rpc_pause(call);
+    rpc_job(call)->run = resume_later;
+    pool_submit(place.pool, rpc_job(call));
+}
+static inline void sink_end(struct rpc_call *call)
+{
+    uint8_t *m = rpc_message_alloc(call, 4);
+
+    assert(m != NULL);
+    store_u32be(m, ((struct sink *)rpc_state(call))->byte_count);
+    rpc_reply(call, bytes_of(m, 4));
+}
+static inline void on_sink(struct rpc_call *call)
+{
+    struct sink *s = arena_zalloc(rpc_arena(call), sizeof(*s));
+
+    assert(s != NULL);
+    rpc_set_state(call, s);
+    rpc_on_stream(call, sink_message, sink_end);
+}
+
 static const struct rpc_method methods[] = {
+    {"/t.S/Sink", RPC_CLIENT_STREAM, on_sink, NULL},
     {"/t.S/Echo", RPC_UNARY, on_echo, NULL}, {"/t.S/Pool", RPC_UNARY, on_pool, NULL}, {"/t.S/Hold", RPC_UNARY, on_hold, NULL},
     {"/t.S/Peer", RPC_UNARY, on_peer, NULL}, {"/t.S/Big", RPC_UNARY, on_big, NULL}, {"/t.S/Stream", RPC_SERVER_STREAM, on_stream, NULL},
 };

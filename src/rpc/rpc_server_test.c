@@ -64,6 +64,43 @@ static void many_threads(void **state)
     stop(f);
 }
 
+/* A worker ends each pause; the callback that follows may end the call before the worker is out of rpc_resume(). */
+static void pauses_ended_by_workers(void **state)
+{
+    enum { MESSAGES = 30, LEN = 100 };
+    struct fixture *f = start(NULL, 2, NULL);
+    struct client *c = client_open(f);
+    uint8_t all[MESSAGES * (GRPC_PREFIX_LEN + LEN)];
+    struct linger hard = {1, 0};
+
+    (void)state;
+    memset(all, 1, sizeof(all));
+    for (size_t i = 0; i < MESSAGES; i++)
+        grpc_prefix_write(all + i * (GRPC_PREFIX_LEN + LEN), LEN);
+    for (int round = 0; round < 100; round++) {
+        struct rig_stream *s[4];
+
+        for (int i = 0; i < 4; i++)
+            s[i] = client_begin(c, "/t.S/Sink", all, sizeof(all), NULL);
+        for (int i = 0; i < 4; i++) {
+            client_finish(c, s[i]);
+            assert_status(s[i], "0", "");
+            assert_int_equal(load_u32be(s[i]->down + 5), MESSAGES * LEN);
+        }
+    }
+    client_close(c);
+    for (int round = 0; round < 30; round++) { /* and with the connection cut in between */
+        c = client_open(f);
+        for (int i = 0; i < 4; i++)
+            client_begin(c, "/t.S/Sink", all, sizeof(all), NULL);
+        client_receive(c);
+        setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+        client_close(c);
+    }
+    eventually(stats_of(f).connections_open == 0 && stats_of(f).calls_running == 0);
+    stop(f);
+}
+
 /* --- beginning and end --- */
 
 static void ports(void **state)
@@ -413,6 +450,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(calls_of_all_sizes),
         cmocka_unit_test(many_threads),
+        cmocka_unit_test(pauses_ended_by_workers),
         cmocka_unit_test(ports),
         cmocka_unit_test(graceful_drain),
         cmocka_unit_test(drain_is_bounded),
