@@ -223,9 +223,14 @@ static void test_power_cut_everywhere(void **unused)
     (void)unused;
     for (int kind = FAULT_STOP; kind <= FAULT_STOP_TORN; kind++) {
         for (int mode = POWER_CUT_LOSE_UNSYNCED; mode <= POWER_CUT_RANDOM; mode++) {
-            uint64_t n = 1;
-            while (one_life((enum fault_kind)kind, n, (enum power_cut_mode)mode, false) | one_life((enum fault_kind)kind, n, (enum power_cut_mode)mode, true))
+            uint64_t n = 0;
+            bool goes_on, goes_on_killed;
+
+            do { /* both ways of dying, until neither gets as far as operation n */
                 n++;
+                goes_on = one_life((enum fault_kind)kind, n, (enum power_cut_mode)mode, false);
+                goes_on_killed = one_life((enum fault_kind)kind, n, (enum power_cut_mode)mode, true);
+            } while (goes_on || goes_on_killed);
             assert_true(n > 150);
         }
     }

@@ -8,7 +8,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-enum { BUFFER_FIRST = 64 * 1024, LIST_FIRST = 64 };
+enum { BUFFER_FIRST = 4096, LIST_FIRST = 64 };
 
 struct batch_mark {
     size_t len, ref_count, tx_count;
@@ -50,6 +50,18 @@ static void batch_reset(struct log *l)
     b->first_tx_id = b->last_tx_id = b->committed = 0;
     b->has_discard = false;
     b->discard_after = 0;
+}
+
+void batch_trim(struct log *l)
+{
+    struct batch *b = &l->batch;
+
+    if (b->is_open || b->capacity <= BATCH_BUFFER_IDLE)
+        return;
+    budget_give(l->budget, BUDGET_QUEUE, b->capacity);
+    free(b->buf);
+    b->buf = NULL;
+    b->capacity = 0;
 }
 
 void batch_free(struct log *l)

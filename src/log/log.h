@@ -2,8 +2,9 @@
  *
  * Formats, commit point and the rule what recovery may cut: docs/format.md. The log knows nothing of indexes or trees.
  *
- * Threads: one writer at a time (the committer role) calls log_batch_*, log_sync, log_seal..; log_advance_background() runs on one
- * background thread at a time beside it; readers call log_tx_* from any thread for tx ids up to log_published(). */
+ * Threads: one writer at a time (the committer role) calls log_batch_*, log_vouch, log_note_*, log_publish, log_cut. log_sync() is called by it or, in an
+ * asynchronous database, by another thread beside it. log_advance_background(), log_truncate() and log_scrub() run on background threads beside all
+ * of these. Readers call log_tx_*, log_entry_read, log_walk from any thread for tx ids up to log_published(); they take no lock but the cache's. */
 #ifndef LOG_LOG_H
 #define LOG_LOG_H
 
@@ -23,8 +24,7 @@ struct log_options {
     bool create;
     uint64_t segment_bytes_first; /* 0 = 1 MiB; each next one doubles up to segment_bytes_max */
     uint64_t segment_bytes_max;   /* 0 = 64 MiB; tests use small ones */
-    uint64_t vouched_batch;       /* reserved for marks of derived files, 0 */
-    uint64_t vouched_tx_id;       /* largest tx id that index or tree on disk know as committed: above the tail it proves damage */
+    uint64_t vouched_tx_id;       /* largest tx id that index or tree on disk know as committed, 0 = none: a log that ends below it is damaged */
 };
 
 /* What was found when opening. */
@@ -36,6 +36,7 @@ struct log_report {
     uint64_t torn_first_tx, torn_last_tx; /* ids seen in the cut part, 0 = none */
     bool was_clean;               /* ended with a close mark */
     bool is_damaged;              /* opened read-only: see damage */
+    bool end_is_lost;             /* the damage lies where the log ends: there may have been txs above precommitted_upto */
     char damage[512];             /* file, offset, tx ids */
 };
 
@@ -56,17 +57,20 @@ size_t tx_body_bytes(const struct tx_body *b); /* memory and log bytes it will t
 
 /* Builds one frame. The batch object is owned by the log and reused; txs ids ascend by one. */
 MUST_USE enum status log_batch_begin(struct log *l, struct err *err);
+/* Copies head, keys and small values; the body may be freed afterwards, values from TX_BODY_BORROW_BYTES on must stay. ST_NOMEM, ST_INVALID (the id is not the
+ * next one), ST_LIMIT leave the batch as it was. */
 MUST_USE enum status log_batch_tx(struct log *l, const struct tx_header *h, const struct tx_body *body, struct err *err);
 MUST_USE enum status log_batch_commit(struct log *l, uint64_t tx_id, const hash_t *alh, struct err *err);
+/* A batch with a DISCARD holds no tx. Once it is written and synced, log_cut() follows before the next tx. */
 MUST_USE enum status log_batch_discard(struct log *l, uint64_t tx_id, const hash_t *alh, struct err *err);
 size_t log_batch_bytes(const struct log *l);
 void log_batch_abort(struct log *l);
 /* Writes the frame at the tail (opening a new segment first when it does not fit). ST_NO_SPACE, ST_NOMEM: nothing was appended, the same batch may be
  * written again later. Any other failure: the log is failed for good (ST_READ_ONLY from then on). committed_upto goes into the frame. */
 MUST_USE enum status log_batch_write(struct log *l, uint64_t committed_upto, struct err *err);
-/* Makes every written frame durable. A failure is final: ST_READ_ONLY afterwards. */
+/* Makes every frame written before the call durable. A failure is final: ST_READ_ONLY, now and afterwards. */
 MUST_USE enum status log_sync(struct log *l, struct err *err);
-/* Empty frame that vouches for the last one; no sync. Called when the queue runs dry. No-op when nothing new was written. */
+/* Empty frame that vouches for those that are synced; no sync. Called when the queue runs dry. No-op when the log says so already. */
 MUST_USE enum status log_vouch(struct log *l, struct err *err);
 /* The owner's commit mark: goes into the frames to come and lets full segments seal once such a frame is durable. An ordinary database calls
  * it after log_sync(), with synchronous replication it follows the commit decision. */
@@ -111,7 +115,9 @@ MUST_USE enum status log_tx_value(struct log *l, struct log_tx *t, uint32_t entr
 
 /* One entry with its value by (tx id, entry index), without opening the whole tx when it is large: the path of Get and Scan. Bytes are borrowed
  * from *pin (then to be unpinned) or lie in the arena (pin->owner_ NULL). The pin may be reused for following reads of the same tx: pass it back
- * in, it is kept when it fits. Start with a zeroed pin. */
+ * in, it is kept when it fits. Start with a zeroed pin.
+ * out->hval is filled in only where it is stored (values above 64 bytes, removed ones), else zero. want_value of a removed value: ST_NOT_FOUND "value was truncated",
+ * with everything else of *out filled in. tx ids as in log_tx_header; no such entry: ST_NOT_FOUND. */
 struct log_pin {
     struct cache_block block;
     uint64_t tx_id;

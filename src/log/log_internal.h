@@ -26,6 +26,7 @@
 #define SEGMENT_BYTES_MAX_DEFAULT ((uint64_t)64 << 20)
 #define SEGMENT_BYTES_MIN 1024u
 #define BATCH_BUFFER_KEEP ((size_t)8 << 20) /* a bigger buffer is given back after its batch */
+#define BATCH_BUFFER_IDLE ((size_t)1 << 20) /* so is one above this when the queue runs dry */
 #define RECORD_WHOLE_MAX 16384u             /* records up to this length are cached as a whole */
 #define RECORD_WARM_MAX (1u << 20)          /* so are longer ones up to this length, when they are read again */
 #define META_CACHE_MAX 65536u
@@ -92,7 +93,7 @@ struct segment {
     uint64_t end_tx;            /* of a full one: see segment.h, end tx id */
     int64_t ts_min, ts_max;
     size_t map_bytes;           /* accounted in the budget */
-    struct frontier frontier;   /* at its last tx; size 0 = not known */
+    struct frontier *frontier;  /* of a full one, at its last tx; NULL = not known. Freed when it seals */
 };
 
 struct table_slot {
@@ -230,6 +231,8 @@ void table_cut(struct log *l, uint64_t tx_id);
 
 /* --- batch.c --- */
 void batch_free(struct log *l);
+/* The queue ran dry: gives a large buffer back. */
+void batch_trim(struct log *l);
 /* Fills l->batch.parts with the frame (buffer and borrowed parts, zeros up to a multiple of 64). */
 MUST_USE enum status batch_parts(struct batch *b, size_t *part_count, struct err *err);
 

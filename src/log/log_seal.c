@@ -162,7 +162,9 @@ static bool seal_begin(struct log *l, struct segment *s, struct segment_trailer 
         t->body_end = atomic_load(&s->end);
         t->ts_min = s->ts_min;
         t->ts_max = s->ts_max;
-        *frontier = s->frontier;
+        frontier->size = 0;
+        if (s->frontier != NULL)
+            *frontier = *s->frontier;
         *out = s->out;
         s->out = NULL;
     }
@@ -194,6 +196,8 @@ enum status segment_seal(struct log *l, struct segment *s, bool *done, struct er
     atomic_store(&s->is_sealed, true);
     pthread_mutex_lock(&l->write);
     s->state = SEGMENT_SEALED;
+    free(s->frontier);
+    s->frontier = NULL;
     pthread_mutex_unlock(&l->write);
     map_retire(s);
     *done = true;

@@ -289,6 +289,115 @@ static void walking_and_times(void **state)
     vfs_memory_destroy(f.vfs);
 }
 
+/* Txs enough for several offset pages per segment, read before and after sealing, opening and truncating; also without waiting for the disk. */
+static void many_small_txs(void **state)
+{
+    enum { TXS = 12000, BATCH = 400 };
+    struct log_pin pin = {0};
+    struct content c;
+    struct arena arena;
+    struct fixture f;
+    struct tx_entry e;
+    uint64_t at, freed, upto = 0;
+
+    (void)state;
+    fixture_init(&f, vfs_memory_create());
+    arena_init(&arena, 4096, 0);
+    f.segment_bytes_first = f.segment_bytes_max = 1500000;
+    f.value_max = 20;
+    assert_int_equal(fixture_open(&f, true), ST_OK);
+    for (uint64_t id = 1; id <= TXS; id += BATCH)
+        assert_int_equal(fixture_commit(&f, id, id + BATCH - 1), ST_OK);
+    assert_true(table_count(f.log) >= 2);
+    assert_true(atomic_load(&table_at(f.log, 0)->tx_count) > 4 * OFFSET_PAGE_TXS);
+    for (int round = 0; round < 4; round++) {
+        for (uint64_t id = 1; id <= TXS; id++) {
+            content_make(&f, id, &c);
+            for (uint32_t i = 0; i < c.header.entry_count; i++) {
+                enum status st = log_entry_read(f.log, id, i, round % 2 == 0, true, &arena, &pin, &e, &f.err);
+
+                if (st == ST_AGAIN)
+                    st = log_entry_read(f.log, id, i, false, true, &arena, &pin, &e, &f.err);
+                if (id <= upto) {
+                    assert_int_equal(st, ST_NOT_FOUND);
+                    assert_true(e.is_value_gone);
+                } else {
+                    assert_int_equal(st, ST_OK);
+                    assert_true(bytes_equal(e.value, c.entries[i].value));
+                }
+                assert_true(bytes_equal(e.key, c.entries[i].key));
+            }
+            content_free(&c);
+        }
+        log_pin_release(f.log, &pin);
+        for (uint64_t id = 100; id < TXS; id += 1013) {
+            assert_int_equal(log_tx_since(f.log, (int64_t)(1000 + id / 3), &at, &f.err), ST_OK);
+            assert_true(at >= id - 3 && at <= id + 1);
+        }
+        if (round == 0) {
+            assert_int_equal(log_advance_background(f.log, &f.err), ST_OK);
+            assert_true(atomic_load(&table_at(f.log, 0)->is_sealed));
+            assert_null(atomic_load(&table_at(f.log, 0)->map));
+        } else if (round == 1) {
+            fixture_close(&f, true);
+            assert_int_equal(fixture_open(&f, false), ST_OK);
+            assert_int_equal(f.report.precommitted_upto, TXS);
+        } else if (round == 2) {
+            assert_int_equal(log_truncate(f.log, TXS - 1, &freed, &upto, &f.err), ST_OK);
+            assert_true(upto > 4 * OFFSET_PAGE_TXS);
+        }
+    }
+    assert_int_equal(fixture_scrub(&f), 0);
+    arena_free(&arena);
+    fixture_close(&f, true);
+    vfs_memory_destroy(f.vfs);
+}
+
+/* Values too large for any block, walked over and read while the cache is far too small. */
+static void values_beyond_the_cache(void **state)
+{
+    enum { LEN = 3 << 20 };
+    uint8_t *value = malloc(LEN);
+    struct tx_entry e = {.key = bytes_str("big"), .value = bytes_of(value, LEN), .value_len = LEN}, got;
+    struct tx_header h = {.id = 2, .version = 1, .entry_count = 1}, back;
+    struct log_pin pin = {0};
+    struct tx_body *body;
+    struct arena arena;
+    struct fixture f;
+    uint64_t random = 1, expected = 1;
+
+    (void)state;
+    assert_non_null(value);
+    test_random_fill(&random, value, LEN);
+    sha256(value, LEN, &e.hval);
+    fixture_init(&f, vfs_memory_create());
+    budget_init(&f.budget, (size_t)1 << 20);
+    arena_init(&arena, 65536, 0);
+    assert_int_equal(fixture_open(&f, true), ST_OK);
+    assert_int_equal(fixture_commit(&f, 1, 1), ST_OK);
+    assert_int_equal(tx_body_encode(&e, 1, &body, &f.err), ST_OK);
+    assert_int_equal(log_batch_begin(f.log, &f.err), ST_OK);
+    assert_int_equal(log_batch_tx(f.log, &h, body, &f.err), ST_OK);
+    assert_int_equal(log_batch_write(f.log, 1, &f.err), ST_OK);
+    tx_body_free(body);
+    assert_int_equal(log_sync(f.log, &f.err), ST_OK);
+    log_publish(f.log, 2);
+    assert_int_equal(fixture_commit(&f, 3, 5), ST_OK);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(log_entry_read(f.log, 2, 0, i == 1, true, &arena, &pin, &got, &f.err), ST_OK);
+        assert_true(bytes_equal(got.value, e.value));
+        assert_int_equal(log_tx_header(f.log, 2, &back, &f.err), ST_OK);
+        log_pin_release(f.log, &pin);
+        arena_reset(&arena);
+    }
+    assert_int_equal(log_walk(f.log, 1, 5, visit_next, &expected, &f.err), ST_OK);
+    assert_int_equal(expected, 6);
+    fixture_close(&f, true);
+    free(value);
+    arena_free(&arena);
+    vfs_memory_destroy(f.vfs);
+}
+
 static void discard_gives_ids_out_again(void **state)
 {
     struct fixture f;
@@ -370,6 +479,8 @@ int main(void)
         cmocka_unit_test(zeros_follow_the_write_rate),
         cmocka_unit_test(large_txs),
         cmocka_unit_test(walking_and_times),
+        cmocka_unit_test(many_small_txs),
+        cmocka_unit_test(values_beyond_the_cache),
         cmocka_unit_test(discard_gives_ids_out_again),
         cmocka_unit_test(commit_marks_tell_what_is_committed),
     };

@@ -159,7 +159,9 @@ enum status log_roll(struct log *l, uint64_t frame_len, bool is_forced, struct e
     if (s != NULL) {
         s->state = SEGMENT_FULL;
         s->end_tx = t->last_tx;
-        s->frontier = t->frontier;
+        /* Without memory the footer does without: only the time of a later rebuild is lost. */
+        if (t->frontier.size > 0 && (s->frontier = malloc(sizeof *s->frontier)) != NULL)
+            *s->frontier = t->frontier;
     }
     segment_activate(l, next);
 done:
@@ -397,6 +399,7 @@ enum status log_vouch(struct log *l, struct err *err)
     if (t->active != NULL && t->synced_batch > t->vouched_batch && t->vouched_batch < t->data_batch)
         st = empty_frame_write(l, FRAME_FLAG_EMPTY, err);
     pthread_mutex_unlock(&l->write);
+    batch_trim(l);
     return st;
 }
 
@@ -408,6 +411,9 @@ enum status log_write_close_mark(struct log *l, struct err *err)
     pthread_mutex_lock(&l->write);
     if (t->active != NULL && !t->last_is_close && atomic_load(&t->active->end) > SEGMENT_HEADER_BYTES)
         st = empty_frame_write(l, FRAME_FLAG_EMPTY | FRAME_FLAG_CLOSE, err);
+    /* A closed log keeps no zeros ahead. */
+    if (st == ST_OK && t->active != NULL && t->active->zeroed_upto > atomic_load(&t->active->end))
+        st = t->active->out->ops->truncate(t->active->out, atomic_load(&t->active->end), err);
     pthread_mutex_unlock(&l->write);
     return st;
 }

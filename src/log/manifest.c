@@ -81,13 +81,18 @@ enum status manifest_put(struct manifest *m, const struct manifest_entry *e, str
 /* One record whose checksum holds. */
 static enum status record_apply(struct manifest *m, const uint8_t *in, struct err *err)
 {
-    struct manifest_entry e = {
-        .segment_no = load_u64le(in + 8), .generation = load_u32le(in + 16), .values_removed = (load_u32le(in + 20) & ENTRY_VALUES_REMOVED) != 0,
-        .first_tx_id = load_u64le(in + 24), .last_tx_id = load_u64le(in + 32), .last_batch = load_u64le(in + 40),
-        .file_bytes = load_u64le(in + 48), .end_tx_id = load_u64le(in + 72), .chain_end = load_u32le(in + 56), .is_sealed = in[4] != MANIFEST_ADDED,
-    };
+    struct manifest_entry e = {.segment_no = load_u64le(in + 8), .generation = load_u32le(in + 16), .is_sealed = in[4] != MANIFEST_ADDED,
+                               .values_removed = (load_u32le(in + 20) & ENTRY_VALUES_REMOVED) != 0};
     bool is_new = e.segment_no == (uint64_t)m->count + 1;
 
+    if (e.is_sealed) {
+        e.first_tx_id = load_u64le(in + 24);
+        e.last_tx_id = load_u64le(in + 32);
+        e.last_batch = load_u64le(in + 40);
+        e.file_bytes = load_u64le(in + 48);
+        e.chain_end = load_u32le(in + 56);
+        e.end_tx_id = load_u64le(in + 72);
+    }
     memcpy(e.salt, in + 64, LOG_SALT_LEN);
     if (in[4] < MANIFEST_ADDED || in[4] > MANIFEST_SWITCHED || e.segment_no == 0 || e.segment_no > (uint64_t)m->count + 1 ||
         e.segment_no > SEGMENT_NO_MAX || is_new != (in[4] == MANIFEST_ADDED))

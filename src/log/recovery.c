@@ -329,6 +329,7 @@ static enum status judge_end(struct recovery *r, struct remains *m, struct err *
         if (is_scanned(s) && (st = search_remains(r, s, atomic_load(&s->end), m, err)) != ST_OK)
             return st;
     }
+    r->report->end_is_lost |= m->synced >= r->next_batch || r->o->vouched_tx_id >= r->next_tx;
     if (m->synced >= r->next_batch && !r->report->is_damaged)
         damage_at_end(r, m);
     if (r->o->vouched_tx_id >= r->next_tx && !r->report->is_damaged)
@@ -492,17 +493,18 @@ static uint64_t intact_upto(const struct recovery *r)
 
     for (size_t i = 0; i < table_count(r->l); i++) {
         struct segment *s = table_at(r->l, i);
-        uint64_t count = atomic_load(&s->tx_count);
+        uint64_t first = atomic_load(&s->first_tx), count = atomic_load(&s->tx_count);
 
         if (s->state == SEGMENT_PREPARED)
             continue;
-        if (s->is_lost || atomic_load(&s->first_tx) > upto + 1)
+        if (s->is_lost || first > upto + 1)
             break;
-        for (uint64_t k = 0; k < count; k++, upto++)
+        for (uint64_t k = 0; k < count; k++)
             if (map_get(s, k, &offset, &end) && offset == 0)
-                return upto;
+                return first + k - 1;
+        upto = first + count - 1; /* what the segment before had above first was discarded */
     }
-    return upto;
+    return upto < r->next_tx ? upto : r->next_tx - 1;
 }
 
 /* Of a damaged log: segments without a readable frame stand for the txs missing between their neighbours. */

@@ -257,6 +257,7 @@ static enum status take_listed(struct recovery *r, struct manifest_entry *e, str
         memcpy(e->salt, h.salt, LOG_SALT_LEN);
         e->values_removed = h.values_removed;
     } else if (state == HEADER_BAD) {
+        r->report->end_is_lost |= !e->is_sealed;
         recovery_damage(r, "%s: damaged segment header", name);
     } else {
         /* The note of the last switch may be damaged: then the other generation is there. */
@@ -265,6 +266,7 @@ static enum status take_listed(struct recovery *r, struct manifest_entry *e, str
         if ((st = entry_rebuild(r, e->segment_no, &other, &is_good, err)) != ST_OK)
             return st;
         if (!is_good || !other.is_sealed) {
+            r->report->end_is_lost |= !e->is_sealed;
             recovery_damage(r, "%s is missing (txs %llu..%llu)", name, (unsigned long long)e->first_tx_id, (unsigned long long)e->last_tx_id);
             return segment_add(r, e, true, err);
         }
@@ -305,6 +307,7 @@ static enum status take_unlisted(struct recovery *r, uint64_t no, bool is_last, 
             return ST_OK;
         }
     }
+    r->report->end_is_lost |= !is_good;
     if (!is_good)
         recovery_damage(r, "%s: %s", name, n == 0 ? "segment is missing" : "damaged segment header");
     if ((st = manifest_put(&r->l->manifest, &e, err)) != ST_OK)

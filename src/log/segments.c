@@ -91,6 +91,7 @@ void segment_free(struct segment *s)
     map_free(s, s->map_old);
     map_free(s, atomic_load(&s->map));
     cache_file_close(s->log->cache, s->file);
+    free(s->frontier);
     free(s);
 }
 
@@ -345,12 +346,13 @@ void table_cut(struct log *l, uint64_t tx_id)
         if (first <= tx_id) {
             if (first + count > tx_id + 1)
                 atomic_store(&s->tx_count, tx_id + 1 - first);
-            if (s->frontier.size > tx_id)
-                s->frontier.size = 0;
+            if (s->frontier != NULL && s->frontier->size > tx_id)
+                s->frontier->size = 0;
             break;
         }
         atomic_store(&s->tx_count, 0);
         table_set_first_tx(l, s, tx_id + 1);
-        s->frontier.size = 0;
+        if (s->frontier != NULL)
+            s->frontier->size = 0;
     }
 }
