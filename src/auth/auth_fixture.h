@@ -36,7 +36,7 @@ static inline void fixture_log(void *ctx, enum log_level level, const char *text
 
 static inline void fixture_open_store(struct fixture *f)
 {
-    struct store_options o = {.runtime = f->runtime, .dir = "systemdb", .create = true};
+    struct store_options o = {.runtime = f->runtime, .dir = "systemdb", .create = true, .tx_version = 1};
     struct err err;
 
     if (store_open(&o, &f->store, &err) != ST_OK)

@@ -20,6 +20,16 @@ static char **text_at(struct config *c, const struct flag *f) { return (char **)
 static bool *bool_at(struct config *c, const struct flag *f) { return (bool *)(void *)((char *)c + f->offset); }
 static int64_t *int_at(struct config *c, const struct flag *f) { return (int64_t *)(void *)((char *)c + f->offset); }
 
+static char *text_copy(const char *text)
+{
+    size_t len = strlen(text);
+    char *copy = malloc(len + 1);
+
+    if (copy != NULL)
+        memcpy(copy, text, len + 1);
+    return copy;
+}
+
 static void warn(struct config *c, const char *fmt, ...) PRINTF_LIKE(2, 3);
 static void warn(struct config *c, const char *fmt, ...)
 {
@@ -88,7 +98,7 @@ static enum status text_set(struct config *c, const struct flag *f, const char *
         copy[decoded_len] = '\0';
         while (decoded_len > 0 && (copy[decoded_len - 1] == '\n' || copy[decoded_len - 1] == '\r')) /* `echo x | base64` */
             copy[--decoded_len] = '\0';
-    } else if ((copy = strdup(value)) == NULL) {
+    } else if ((copy = text_copy(value)) == NULL) {
         return no_memory(err);
     }
     free(*at);
@@ -405,7 +415,7 @@ static enum status file_read(struct config *c, const char *path, struct err *err
         st = toml_read(bytes_of(text, len), file_pair, c, &cause);
     if (st != ST_OK) {
         err_set(err, st, 0, "%s: %s", path, cause.text);
-    } else if ((c->file_used = strdup(path)) == NULL) {
+    } else if ((c->file_used = text_copy(path)) == NULL) {
         st = no_memory(err);
     }
     explicit_bzero(text, len);
@@ -462,7 +472,7 @@ static enum status defaults(struct config *c, struct err *err)
 
     for (i = 0; i < FLAG_COUNT && st == ST_OK; i++)
         st = value_set(c, &FLAGS[i], FLAGS[i].value, err);
-    if (st == ST_OK && (c->command_text = strdup("")) == NULL)
+    if (st == ST_OK && (c->command_text = text_copy("")) == NULL)
         st = no_memory(err);
     return st;
 }
@@ -512,7 +522,7 @@ enum status config_load(const struct config_input *in, struct config **out, stru
         goto done;
     if ((st = environment(c, in, err)) != ST_OK || (st = file(c, in, err)) != ST_OK)
         goto done;
-    if (c->file_used == NULL && (c->file_used = strdup("")) == NULL)
+    if (c->file_used == NULL && (c->file_used = text_copy("")) == NULL)
         st = no_memory(err);
     if (st == ST_OK && (st = check(c, err)) == ST_OK)
         warn_about_later_parts(c);

@@ -99,6 +99,8 @@ char *config_block(const struct config *c);
 /* Texts of commands whose part does not exist yet, and of version. malloc'ed. */
 char *config_version(void);
 
+/* The commit this program was built from, "unknown" when that could not be told. */
+const char *config_commit(void);
 #define IMMUDB_VERSION "1.11.1" /* the compatibility level that clients see */
 
 #endif

@@ -114,6 +114,8 @@ char *config_help(void)
 #define IMMUDB_COMMIT "unknown"
 #endif
 
+const char *config_commit(void) { return IMMUDB_COMMIT; }
+
 char *config_version(void)
 {
     struct text t = {0};

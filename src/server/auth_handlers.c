@@ -118,10 +118,14 @@ void handle_logout(struct request *rq)
 
 /* --- sessions --- */
 
-/* The session of a checked login; NULL when answered. */
+/* The session of a checked login; NULL when answered. Once the request is answered, it and c are gone: nothing of them is touched afterwards. */
 static struct session *session_make(struct login_call *c)
 {
     struct request *rq = c->rq;
+    struct auth *auth = rq->server->auth;
+    struct user_record *record = c->login.record;
+    struct user *who = c->login.who;
+    uint64_t epoch = c->login.epoch;
     struct session *session = NULL;
     struct database *db;
     char *name;
@@ -129,30 +133,22 @@ static struct session *session_make(struct login_call *c)
 
     if ((st = database_name_lower(c->database, rq->arena, &name, &rq->err)) != ST_OK) {
         request_fail(rq, st == ST_NOMEM ? RPC_RESOURCE_EXHAUSTED : RPC_UNKNOWN, st == ST_NOMEM ? "out of memory" : "database does not exist");
-        goto done;
-    }
-    if ((db = databases_find(rq->server->databases, bytes_str(name))) == NULL || !database_exists(db)) {
+    } else if ((db = databases_find(rq->server->databases, bytes_str(name))) == NULL || !database_exists(db)) {
         request_fail(rq, RPC_UNKNOWN, "database does not exist");
-        goto done;
-    }
-    if (!user_may_use(c->login.record, bytes_str(name))) {
+    } else if (!user_may_use(record, bytes_str(name))) {
         request_fail(rq, RPC_PERMISSION_DENIED, "%s", NO_PERMISSION);
-        goto done;
-    }
-    st = session_create(rq->server->auth->sessions, c->login.who, database_number(db), &session, &rq->err);
-    if (st == ST_LIMIT) {
+    } else if ((st = session_create(auth->sessions, who, database_number(db), &session, &rq->err)) == ST_LIMIT) {
         request_fail_coded(rq, RPC_INTERNAL, "XX000", "can not create new session: max sessions number reached", "can not create new session");
     } else if (st != ST_OK) {
         request_fail_err(rq, st, &rq->err);
-    } else if (user_epoch(c->login.who) != c->login.epoch) {
+    } else if (user_epoch(who) != epoch) {
         /* The user was changed after the password had been read: whoever changed it has closed the sessions there were, not this one. */
-        session_end(rq->server->auth->sessions, session);
+        session_end(auth->sessions, session);
         session_unref(session);
         session = NULL;
         request_fail(rq, RPC_ABORTED, "the user was changed while logging in; please log in again");
     }
-done:
-    user_record_unref(c->login.record);
+    user_record_unref(record);
     return session;
 }
 

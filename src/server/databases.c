@@ -34,12 +34,9 @@ size_t databases_open_count(struct databases *d) { return atomic_load_explicit(&
 int64_t database_last_request_ms(const struct database *db) { return atomic_load_explicit(&mutable(db)->last_request_ms, memory_order_relaxed); }
 void database_note_request(struct database *db, int64_t now_ms) { atomic_store_explicit(&db->last_request_ms, now_ms, memory_order_relaxed); }
 
-uint32_t database_pending(const struct database *db)
-{
-    unsigned pins = atomic_load_explicit(&mutable(db)->pins, memory_order_relaxed);
-
-    return pins;
-}
+void database_write_begin(struct database *db) { atomic_fetch_add_explicit(&db->writes, 1, memory_order_relaxed); }
+void database_write_end(struct database *db) { atomic_fetch_sub_explicit(&db->writes, 1, memory_order_relaxed); }
+uint32_t database_pending(const struct database *db) { return atomic_load_explicit(&mutable(db)->writes, memory_order_relaxed); }
 
 /* --- the list --- */
 

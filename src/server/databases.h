@@ -77,6 +77,9 @@ uint64_t database_disk_bytes(const struct database *db);
 /* For DatabaseHealth: unix milliseconds of the last finished call, -62135596800000 when there was none. */
 int64_t database_last_request_ms(const struct database *db);
 void database_note_request(struct database *db, int64_t now_ms);
+/* Write calls that are not answered yet. */
+void database_write_begin(struct database *db);
+void database_write_end(struct database *db);
 uint32_t database_pending(const struct database *db);
 
 /* Closes the least used databases beyond the limit. Called now and then by the housekeeper; now: its clock in seconds. */

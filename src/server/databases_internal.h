@@ -22,6 +22,7 @@ struct database {
     int64_t number;
     struct database *next;          /* in its name's bucket */
     _Atomic unsigned pins;
+    _Atomic unsigned writes;        /* calls that write and are not answered yet */
     _Atomic int state;              /* enum database_state; changed under the latch */
     pthread_mutex_t latch;
     struct store *store;            /* while open */

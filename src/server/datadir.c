@@ -30,6 +30,19 @@ void identifier_text(const uint8_t id[12], char out[21])
     out[at] = '\0';
 }
 
+/* One folder, and its name durable: a power cut must not take it away with everything that was acknowledged in it. */
+static enum status make_folder(struct vfs *vfs, const char *path, struct err *err)
+{
+    char parent[PATH_BYTES_MAX];
+    const char *slash = strrchr(path, '/');
+    enum status st = vfs->ops->mkdir(vfs, path, err);
+
+    if (st != ST_OK)
+        return st == ST_EXISTS ? ST_OK : st;
+    snprintf(parent, sizeof parent, "%.*s", slash == NULL ? 1 : slash == path ? 1 : (int)(slash - path), slash == NULL ? "." : path);
+    return vfs->ops->sync_dir(vfs, parent, err);
+}
+
 /* Every folder of the path. */
 static enum status make_path(struct vfs *vfs, const char *dir, struct err *err)
 {
@@ -44,7 +57,7 @@ static enum status make_path(struct vfs *vfs, const char *dir, struct err *err)
         if (path[i] != '/' && path[i] != '\0')
             continue;
         path[i] = '\0';
-        if (access(path, F_OK) != 0 && (st = vfs->ops->mkdir(vfs, path, err)) != ST_OK && st != ST_EXISTS)
+        if (access(path, F_OK) != 0 && (st = make_folder(vfs, path, err)) != ST_OK)
             return err_while(err, st, "making the data folder %s", dir);
         path[i] = dir[i];
     }

@@ -15,10 +15,6 @@
 #include "server/databases.h"
 #include "server/request.h"
 
-#ifndef IMMUDB_COMMIT
-#define IMMUDB_COMMIT "unknown"
-#endif
-
 struct monitor {
     struct server *server;
     struct rpc_metrics *rpc;
@@ -103,7 +99,7 @@ static void on_version(void *ctx, struct http_reply *r)
 {
     (void)ctx;
     r->content_type = "application/json";
-    http_addf(r, "{\"component\":\"immudb\",\"version\":\"%s-%s\",\"buildtime\":\"\",\"static\":false,\"fips\":false}\n", IMMUDB_VERSION, IMMUDB_COMMIT);
+    http_addf(r, "{\"component\":\"immudb\",\"version\":\"%s-%s\",\"buildtime\":\"\",\"static\":false,\"fips\":false}\n", IMMUDB_VERSION, config_commit());
 }
 
 /* --- metrics --- */
@@ -316,12 +312,12 @@ enum status monitor_create(struct server *s, struct monitor **out, struct err *e
 enum status monitor_listen(struct monitor *m, struct err *err)
 {
     const struct config *c = m->server->config;
-    struct http_options o = {.address = c->address,
+    struct http_options o = {.address = m->server->address,
                              .port = (uint16_t)c->metrics_server_port,
                              .routes = ROUTES,
                              .route_count = sizeof ROUTES / sizeof ROUTES[0],
                              .ctx = m,
-                             .tls = m->server->tls};
+                             .tls = m->server->tls_http};
     enum status st;
 
     if (!c->metrics_server)

@@ -87,6 +87,10 @@ static void pin_and_go_on(struct request *rq, bool may_block)
         return;
     }
     rq->is_pinned = true;
+    if (rq->method->who == CLASS_WRITE) {
+        rq->is_write = true;
+        database_write_begin(rq->db);
+    }
     rq->store = database_store(rq->db);
     go_on(rq, checks_permission(rq));
 }

@@ -32,8 +32,10 @@ static struct leftover leftover_of(struct request *rq)
 {
     struct leftover l = {rq->is_pinned ? rq->db : NULL, rq->session};
 
-    if (rq->db != NULL && rq->is_pinned)
+    if (rq->is_pinned)
         database_note_request(rq->db, rq->now_ns / 1000000);
+    if (rq->is_write)
+        database_write_end(rq->db);
     rq->is_pinned = false;
     return l;
 }

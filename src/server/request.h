@@ -83,12 +83,13 @@ struct request {
     struct err err;              /* room for handlers */
     int64_t token_database;      /* number selected by a token or session, -1 = none */
     bool is_pinned;              /* db is to be released */
+    bool is_write;               /* counted as a waiting write of db */
     bool is_off_reactor;         /* the connection's memory may not be touched */
     void (*on_worker)(struct request *rq);
     struct request *next_waiting; /* in the gate */
 };
 
-/* --- answers; exactly one per request --- */
+/* --- answers; exactly one per request. Afterwards the request, its arena and everything in it are gone --- */
 void request_reply(struct request *rq, struct bytes message);                   /* bytes in the arena */
 void request_reply_message(struct request *rq, const ProtobufCMessage *message); /* packed into the arena */
 void request_reply_empty(struct request *rq);

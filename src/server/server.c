@@ -6,7 +6,7 @@
 #include "server/server.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <netdb.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -78,7 +78,8 @@ static enum status keys_load(struct server *s, struct err *err)
 {
     enum status st;
 
-    if ((st = signer_load(s, err)) != ST_OK || (st = tls_context(s->config, &s->tls, err)) != ST_OK)
+    if ((st = signer_load(s, err)) != ST_OK || (st = tls_context(s->config, &s->tls, err)) != ST_OK ||
+        (st = tls_context(s->config, &s->tls_http, err)) != ST_OK)
         return st;
     warn_about_mode(s, s->config->pkey);
     if ((s->signer != NULL || s->tls != NULL) && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
@@ -103,11 +104,33 @@ static enum status methods_bind(struct whole *w, struct err *err)
     return ST_OK;
 }
 
+/* --address may be a name: both listeners take the same numeric form of it, IPv4 first. */
+static enum status address_resolve(struct server *s, struct err *err)
+{
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found = NULL, *a, *best;
+    int code;
+
+    if (s->config->address[0] == '\0')
+        return ST_OK;
+    if ((code = getaddrinfo(s->config->address, NULL, &hints, &found)) != 0)
+        return err_set(err, ST_INVALID, 0, "--address %s: %s", s->config->address, gai_strerror(code));
+    best = found;
+    for (a = found; a != NULL; a = a->ai_next) {
+        if (a->ai_family == AF_INET) {
+            best = a;
+            break;
+        }
+    }
+    code = getnameinfo(best->ai_addr, best->ai_addrlen, s->address, sizeof s->address, NULL, 0, NI_NUMERICHOST);
+    freeaddrinfo(found);
+    return code == 0 ? ST_OK : err_set(err, ST_INVALID, 0, "--address %s: %s", s->config->address, gai_strerror(code));
+}
+
 static enum status listen_all(struct whole *w, struct err *err)
 {
     struct server *s = &w->server;
     const struct config *c = s->config;
-    struct rpc_options o = {.address = c->address,
+    struct rpc_options o = {.address = s->address,
                             .port = (uint16_t)c->port,
                             .reactors = (unsigned)c->reactors,
                             .env = s->env,
@@ -125,7 +148,7 @@ static enum status listen_all(struct whole *w, struct err *err)
                             .ctx = s};
     enum status st;
 
-    if ((st = rpc_server_start(&o, &s->rpc, err)) != ST_OK || (st = monitor_listen(s->monitor, err)) != ST_OK)
+    if ((st = address_resolve(s, err)) != ST_OK || (st = rpc_server_start(&o, &s->rpc, err)) != ST_OK || (st = monitor_listen(s->monitor, err)) != ST_OK)
         return st;
     if (c->metrics_server)
         LOG_INFO_AT(s->logger, "metrics server enabled on %s:%u (%s)", c->address, monitor_port(s->monitor), s->tls != NULL ? "https" : "http");
@@ -315,6 +338,7 @@ void server_stop(struct server *s, bool hurry)
     gate_free(s->gate);
     signer_close(s->signer);
     tls_context_free(s->tls);
+    tls_context_free(s->tls_http);
     if (s->lock != NULL)
         s->lock->ops->close(s->lock);
     if (s->runtime != NULL)

@@ -29,7 +29,9 @@ struct server {
     struct housekeeper *housekeeper;
     struct gate *gate;       /* where calls wait during the start */
     struct vfs_file *lock;   /* of the data directory */
-    void *tls;               /* SSL_CTX, NULL without TLS */
+    void *tls;               /* SSL_CTX of gRPC, NULL without TLS */
+    void *tls_http;          /* the same for HTTP: another one, because the gRPC layer agrees on HTTP/2 in its handshakes */
+    char address[64];        /* numeric form of --address; "" = every one */
     char uuid[21];           /* 20 characters and NUL */
     uint8_t identifier[12];
     int64_t started_s;

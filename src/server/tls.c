@@ -7,10 +7,10 @@
 
 #include "config/config.h"
 
-/* The newest reason OpenSSL gives. */
+/* The first reason OpenSSL gives: later ones only say who passed it on. */
 static const char *reason(char out[160])
 {
-    unsigned long code = ERR_peek_last_error();
+    unsigned long code = ERR_peek_error();
 
     if (code == 0)
         return "unknown reason";
