@@ -163,8 +163,8 @@ static void take_tx(struct store *s, struct store_draft *d, int64_t now_s)
     }
     if (st == ST_OK && d->kind == DRAFT_IMPORT && !import_take(s, d))
         return;
-    if (st == ST_OK)
-        st = order_draft(s, d, now_s, &err);
+    if (st == ST_OK && (st = order_draft(s, d, now_s, &err)) == ST_READ_ONLY)
+        store_fail(s, &err); /* the log has failed in the background */
     if (st != ST_OK) {
         if (st == ST_CONFLICT)
             atomic_fetch_add_explicit(&s->conflict_count, 1, memory_order_relaxed);

@@ -28,8 +28,10 @@ enum status store_export(struct store *s, uint64_t tx_id, bool allow_precommitte
     enum status st;
 
     *out = bytes_of(NULL, 0);
-    if (tx_id == 0 || tx_id > limit)
+    if (tx_id == 0)
         return err_set(err, ST_NOT_FOUND, 0, "tx not found");
+    if (tx_id > limit)
+        return beyond_error(s, err);
     if ((st = log_tx_open(s->log, tx_id, false, &t, err)) != ST_OK)
         return st;
     if ((st = entries_read(s, &t, arena, &entries, err)) != ST_OK)

@@ -44,6 +44,17 @@ static unsigned shard_of_thread(void)
     return (unsigned)((at >> 12) ^ (at >> 20)) % SNAPSHOT_SHARDS;
 }
 
+/* A reader may have met a damaged run: looked for once a second, so that it is soon replaced. */
+static void damage_look(struct store *s, uint64_t now_ns)
+{
+    uint64_t last_ns = atomic_load_explicit(&s->damage_looked_ns, memory_order_relaxed);
+
+    if (now_ns - last_ns < DAMAGE_LOOK_NS || !atomic_compare_exchange_strong(&s->damage_looked_ns, &last_ns, now_ns))
+        return;
+    if (index_has_damage(s->index))
+        maintenance_kick(s);
+}
+
 enum status store_snapshot_open(struct store *s, uint64_t tx_id, struct store_snapshot **out, struct err *err)
 {
     struct store_snapshot *sn = NULL;
@@ -53,8 +64,8 @@ enum status store_snapshot_open(struct store *s, uint64_t tx_id, struct store_sn
     uint64_t visible = atomic_load_explicit(&s->visible_tx, memory_order_acquire), indexed = index_published(s->index);
 
     *out = NULL;
-    if (tx_id > visible)
-        return err_set(err, ST_NOT_FOUND, 0, "tx not found");
+    if (tx_id > visible || (tx_id == 0 && s->end_is_lost))
+        return beyond_error(s, err); /* an older version is no answer to a question for the newest */
     if (tx_id > indexed)
         return rebuilding_error(s, err);
     if (tx_id == 0)
@@ -68,6 +79,7 @@ enum status store_snapshot_open(struct store *s, uint64_t tx_id, struct store_sn
     }
     sn->store = s;
     atomic_init(&sn->used_ns, env_mono_ns(s->env));
+    damage_look(s, sn->used_ns);
     sn->shard = shard_of_thread();
     shard = &s->snapshots[sn->shard];
     pthread_mutex_lock(&shard->lock);
@@ -111,9 +123,9 @@ struct index_snapshot *store_snapshot_index(struct store_snapshot *sn)
 static enum status visible_check(struct store *s, uint64_t tx_id, struct err *err)
 {
     /* The log's mark, not visible_tx: a snapshot may show a tx a moment before the state does. */
-    if (tx_id == 0 || tx_id > log_published(s->log))
+    if (tx_id == 0)
         return err_set(err, ST_NOT_FOUND, 0, "tx not found");
-    return ST_OK;
+    return tx_id <= log_published(s->log) ? ST_OK : beyond_error(s, err);
 }
 
 enum status store_entry_read(struct store *s, uint64_t tx_id, uint32_t entry_index, bool nowait, bool want_value, struct arena *arena,

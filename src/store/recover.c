@@ -46,21 +46,38 @@ static enum status add_to_index(void *ctx, const struct index_entry *entries, si
     return index_insert(ctx, entries, count, err);
 }
 
-/* --- tree --- */
-static enum status leaf_of(struct store *s, uint64_t tx_id, hash_t *alh, hash_t *leaf, struct err *err)
+/* --- damage --- */
+/* Read-only from here on; the first thing found is what store_health() tells. */
+static void damage_note(struct store *s, const struct err *why)
 {
-    struct tx_header h;
-    enum status st = log_tx_header(s->log, tx_id, &h, err);
-
-    if (st != ST_OK)
-        return st;
-    tx_header_alh(&h, alh);
-    sha256_leaf(alh, leaf);
-    if (h.ts > s->c.newest_ts)
-        s->c.newest_ts = h.ts;
-    return ST_OK;
+    env_log(s->env, LOG_ERROR, "database %s is read-only: %s", s->dir, why->text);
+    if (!atomic_exchange(&s->is_damaged, true))
+        store_set_health_text(s, "read-only: %s", why->text);
 }
 
+/* alh of a tx; of one that cannot be read any more its successor's header tells. */
+static enum status alh_recover(struct store *s, uint64_t tx_id, uint64_t last, hash_t *alh, struct err *err)
+{
+    struct tx_header h;
+    enum status st;
+
+    if (tx_id == 0) {
+        *alh = HASH_EMPTY;
+        return ST_OK;
+    }
+    if ((st = log_tx_header(s->log, tx_id, &h, err)) == ST_OK) {
+        tx_header_alh(&h, alh);
+        if (h.ts > s->c.newest_ts)
+            s->c.newest_ts = h.ts;
+    } else if (st == ST_CORRUPT && tx_id < last) {
+        damage_note(s, err);
+        if ((st = log_tx_header(s->log, tx_id + 1, &h, err)) == ST_OK)
+            *alh = h.prev_alh;
+    }
+    return st;
+}
+
+/* --- tree --- */
 static enum status recover_tree(struct store *s, uint64_t upto, struct err *err)
 {
     hash_t leaves[LEAVES_CHUNK], alh;
@@ -71,12 +88,41 @@ static enum status recover_tree(struct store *s, uint64_t upto, struct err *err)
         size_t count = 0;
 
         while (count < LEAVES_CHUNK && at + count < upto && st == ST_OK) {
-            st = leaf_of(s, at + count + 1, &alh, &leaves[count], err);
-            count++;
+            if ((st = alh_recover(s, at + count + 1, upto, &alh, err)) == ST_OK)
+                sha256_leaf(&alh, &leaves[count++]);
         }
-        if (st != ST_OK || (st = tree_append(s->tree, leaves, count, err)) != ST_OK)
-            return err_while(err, st, "rebuilding the tree at tx %llu", (unsigned long long)at + 1);
+        if (count > 0) {
+            struct err append_err;
+            enum status append = tree_append(s->tree, leaves, count, &append_err);
+
+            if (append != ST_OK)
+                return err_set(err, append, append_err.os_errno, "%s; while rebuilding the tree", append_err.text);
+        }
+        if (st != ST_OK)
+            return err_while(err, st, "rebuilding the tree");
     }
+    return ST_OK;
+}
+
+/* The newest tx whose alh is known: what the state is. With damage that may be less than what was committed; then reads beyond it go on
+ * and tell what is wrong, but nothing is signed. */
+static enum status recover_state(struct store *s, uint64_t committed, struct err *err)
+{
+    struct committer *c = &s->c;
+    uint64_t known = committed;
+    hash_t alh;
+    enum status st;
+
+    while ((st = alh_recover(s, known, committed, &alh, err)) == ST_CORRUPT) {
+        damage_note(s, err);
+        known--;
+    }
+    if (st != ST_OK)
+        return st;
+    c->applied_tx = c->ordered_tx = c->allowed_tx = committed;
+    c->applied_alh = c->ordered_alh = known == committed ? alh : HASH_ZERO;
+    c->synced_tx = known;
+    c->synced_alh = alh;
     return ST_OK;
 }
 
@@ -174,6 +220,16 @@ static enum status commit_leftovers(struct store *s, struct err *err)
     return apply_upto(s, c->ordered_tx, err);
 }
 
+/* Damage ends a step, not the open: what is whole is served. */
+static enum status unless_damage(struct store *s, enum status st, const struct err *why, struct err *err)
+{
+    if (st == ST_CORRUPT) {
+        damage_note(s, why);
+        return ST_OK;
+    }
+    return st == ST_OK ? ST_OK : err_set(err, st, why->os_errno, "%s", why->text);
+}
+
 enum status recover(struct store *s, const struct log_report *report, struct err *err)
 {
     struct committer *c = &s->c;
@@ -183,32 +239,28 @@ enum status recover(struct store *s, const struct log_report *report, struct err
     enum status st;
 
     log_publish(s->log, committed);
-    st = recover_tree(s, committed, err);
-    if (st == ST_OK)
-        st = store_alh(s, committed, &c->applied_alh, err);
-    if (st != ST_OK)
+    if ((st = recover_tree(s, committed, &why)) != ST_OK && (st = unless_damage(s, st, &why, err)) != ST_OK)
         return st;
-    c->applied_tx = c->ordered_tx = c->allowed_tx = committed;
-    c->ordered_alh = c->applied_alh;
+    if ((st = recover_state(s, committed, err)) != ST_OK)
+        return st;
     tree_frontier(s->tree, &c->frontier);
     frontier_root(&c->frontier, &c->root);
-    log_note_frontier(s->log, &c->frontier);
-    st = recover_index(s, committed, &why);
-    if (st != ST_OK && st != ST_CORRUPT)
-        return err_set(err, st, why.os_errno, "%s", why.text);
-    if (st == ST_CORRUPT) { /* an unreadable tx must not keep the rest from being read */
-        atomic_store(&s->is_damaged, true);
-        store_set_health_text(s, "read-only: %s", why.text);
-        env_log(s->env, LOG_ERROR, "database %s: %s", s->dir, why.text);
+    if (c->frontier.size == committed)
+        log_note_frontier(s->log, &c->frontier);
+    if ((st = recover_index(s, committed, &why)) != ST_OK && (st = unless_damage(s, st, &why, err)) != ST_OK)
+        return st;
+    if (atomic_load(&s->is_damaged)) {
+        c->durable_tx = c->ordered_tx;
+        return ST_OK; /* precommitted txs stay where they are */
     }
-    if ((st = recover_pending(s, last, err)) != ST_OK)
+    if ((st = recover_pending(s, last, &why)) != ST_OK && (st = unless_damage(s, st, &why, err)) != ST_OK)
         return st;
     c->durable_tx = c->ordered_tx;
-    c->synced_tx = c->ordered_tx;
-    c->synced_alh = c->ordered_alh;
-    if ((st = commit_leftovers(s, err)) != ST_OK)
-        return st;
-    return ST_OK;
+    if (c->ordered_tx > committed) {
+        c->synced_tx = c->ordered_tx;
+        c->synced_alh = c->ordered_alh;
+    }
+    return commit_leftovers(s, err);
 }
 
 /* --- in the background --- */

@@ -128,6 +128,16 @@ enum status rebuilding_error(struct store *s, struct err *err)
         (unsigned long long)atomic_load(&s->rebuilt), (unsigned long long)atomic_load(&s->to_rebuild));
 }
 
+enum status beyond_error(struct store *s, struct err *err)
+{
+    struct store_health health;
+
+    if (!s->end_is_lost)
+        return err_set(err, ST_NOT_FOUND, 0, "tx not found");
+    store_health(s, &health);
+    return err_set(err, ST_CORRUPT, 0, "the end of the log is damaged: %s", health.text);
+}
+
 /* --- health --- */
 void store_set_health_text(struct store *s, const char *fmt, ...)
 {

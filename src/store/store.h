@@ -135,7 +135,7 @@ MUST_USE enum status store_wait(struct store *s, uint64_t tx_id, uint64_t deadli
 uint64_t store_indexed(struct store *s);
 
 /* --- reading --- */
-/* A read view as of tx_id (0 = newest visible). Pins memory: snapshots idle for longer than 5 minutes are counted in statistics. */
+/* A read view as of tx_id (0 = newest visible; ST_CORRUPT when damage has made it unknown which that is). Pins memory: snapshots idle for longer than 5 minutes are counted in statistics. */
 struct store_snapshot;
 MUST_USE enum status store_snapshot_open(struct store *s, uint64_t tx_id, struct store_snapshot **out, struct err *err);
 void store_snapshot_close(struct store_snapshot *sn);

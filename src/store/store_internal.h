@@ -35,6 +35,7 @@ enum {
 #define UNSYNCED_BYTES_MAX ((uint64_t)32 << 20) /* writers wait for it */
 #define MAINTENANCE_STEP_BYTES ((uint64_t)1 << 20)
 #define FRONTIER_STEP_BYTES 16384u
+#define DAMAGE_LOOK_NS 1000000000ull
 #define MAINTENANCE_RETRY_NS 500000000ull
 #define CLOCK_JUMP_NS 60000000000ll
 #define RECENT_IDLE_NS 30000000000ull
@@ -277,6 +278,7 @@ struct store {
     _Atomic uint64_t queue_length, queue_bytes;
     _Atomic bool is_closing;
     _Atomic bool is_failed;              /* read-only for good: a write or sync failed */
+    bool end_is_lost;                    /* damage where the log ends: what the newest tx was is not known. Set while opening */
     _Atomic bool is_damaged;             /* read-only: damage found at open */
     _Atomic bool is_out_of_space;
     _Atomic uint64_t recent_floor;       /* committer.recent.floor, UINT64_MAX when off */
@@ -325,6 +327,7 @@ struct store {
     uint64_t lag_at;
 
     struct snapshot_shard snapshots[SNAPSHOT_SHARDS];
+    _Atomic uint64_t damage_looked_ns;
 
     /* statistics */
     _Atomic uint64_t commit_count, batch_count, conflict_count, clock_jumps;
@@ -415,6 +418,8 @@ void state_wake_waiters(struct store *s);
 void store_set_health_text(struct store *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
 MUST_USE enum status store_writable(struct store *s, struct err *err);
 enum status rebuilding_error(struct store *s, struct err *err);
+/* For a tx above the last one: it does not exist, or nobody can tell any more. */
+enum status beyond_error(struct store *s, struct err *err);
 
 /* maintenance.c */
 void maintenance_kick(struct store *s);

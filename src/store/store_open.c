@@ -190,6 +190,7 @@ static void report_tell(struct store *s, const struct log_report *r)
     if (!r->is_damaged)
         return;
     atomic_store(&s->is_damaged, true);
+    s->end_is_lost = r->end_is_lost;
     store_set_health_text(s, "read-only: %s", r->damage);
     env_log(s->env, LOG_ERROR, "database %s is read-only: %s", s->dir, r->damage);
 }
