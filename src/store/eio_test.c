@@ -150,7 +150,7 @@ static void failing_operations(void **state)
         }
         end(&f);
     }
-    assert_true(n > 60 && n < 400);
+    assert_true(n > 60 && n < 400 && fired > 60);
 }
 
 /* Reads that fail once: the answer is an error or the right one. */

@@ -66,8 +66,6 @@ void state_publish(struct store *s)
     state_wake_waiters(s);
 }
 
-const struct store_options *store_limits(const struct store *s) { return &s->o; }
-
 const uint8_t *store_uuid(const struct store *s) { return s->uuid; }
 
 uint64_t store_indexed(struct store *s)

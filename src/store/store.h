@@ -58,9 +58,6 @@ struct store_health {
 };
 void store_health(struct store *s, struct store_health *out);
 
-/* The options in force, defaults filled in. */
-const struct store_options *store_limits(const struct store *s);
-
 /* --- state --- */
 struct store_state {
     uint64_t tx_id;          /* committed and durable: what may be proven and signed; 0 = empty */
