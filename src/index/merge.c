@@ -3,7 +3,8 @@
  * Which ones: each run has a depth, how often its data was merged. When there are more than runs_max, the newest stretch of at least two
  * neighbouring runs of the smallest possible depth D or less becomes one run of depth D + 1. With k runs allowed an entry is
  * written about d times where C(k + d, d) flushes came in: 12 runs and 450 flushes, 3 times and once at flush. Runs much larger than what
- * would be merged with them are left out.
+ * would be merged with them are left out. Neighbours that are small together (hot keys leave such runs: the log's growth flushes them, not
+ * their own size) are merged at once: every read of a key with its revision asks every run, and merging them costs next to nothing.
  *
  * Only neighbours whose ranges touch are merged (a merged range must not cover a hole), and none that repeats a memtable.
  * A merge goes on step by step, so that the same thread can flush in between, and a smaller merge of newer runs may be
@@ -16,6 +17,7 @@
 #define MERGE_STEP_BYTES ((uint64_t)4 << 20)
 #define MERGES_OPEN_MAX 4u
 #define MERGE_SIZE_RATIO 8u
+#define MERGE_SMALL_BYTES ((uint64_t)4 << 20)
 
 struct merge_job {
     struct merge_job *next;
@@ -82,11 +84,35 @@ static size_t stretch_trim(const struct index_set *s, size_t from, size_t to)
     return from;
 }
 
+/* The newest stretch of at least two free neighbours that are small together. */
+static bool small_find(const struct index_set *s, size_t *from, size_t *to, uint64_t *bytes)
+{
+    for (size_t end = visible_count(s); end >= 2; end--) {
+        size_t first = end;
+
+        *bytes = 0;
+        while (first > 0 && is_free(&s->runs[first - 1]) && *bytes + s->runs[first - 1].info.file_len <= MERGE_SMALL_BYTES &&
+               (first == end || touches(&s->runs[first - 1], &s->runs[first])))
+            *bytes += s->runs[--first].info.file_len;
+        if (end - first >= 2) {
+            *from = first;
+            *to = end;
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Called with x->sets held. */
 static bool choose_locked(struct index *x, const struct index_set *s, size_t *from, size_t *to, uint8_t *depth)
 {
     size_t merging = 0, jobs = 0, visible = visible_count(s);
+    uint64_t bytes;
 
+    if (small_find(s, from, to, &bytes)) {
+        *depth = index_depth_of(x, bytes);
+        return true;
+    }
     for (size_t i = 0; i < visible; i++) {
         if (!is_free(&s->runs[i])) {
             merging++;
@@ -114,7 +140,7 @@ bool index_wants_merge(const struct index *x)
 
     if (atomic_load_explicit(&x->is_merging, memory_order_relaxed))
         return true;
-    if (atomic_load_explicit(&x->run_count, memory_order_relaxed) <= x->runs_max)
+    if (atomic_load_explicit(&x->run_count, memory_order_relaxed) < 2)
         return false;
     pthread_mutex_lock(&own->sets);
     wants = choose_locked(own, own->current, &from, &to, &depth);

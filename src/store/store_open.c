@@ -140,7 +140,7 @@ static enum status index_make(struct store *s, uint64_t tx_id_max, struct err *e
 {
     char dir[PATH_BYTES_MAX];
     struct index_options o = {.vfs = s->runtime->vfs, .cache = s->runtime->cache, .budget = &s->runtime->budget, .env = s->env, .dir = dir,
-        .memtable_bytes_max = s->o.memtable_bytes_max, .runs_max = 12};
+        .memtable_bytes_max = s->o.memtable_bytes_max, .runs_max = 6};
     enum status st = vfs_path(dir, err, s->dir, "index");
 
     memcpy(o.uuid, s->uuid, sizeof o.uuid);
