@@ -31,7 +31,8 @@ build: $(BUILD)/build.ninja
 	ninja -C $(BUILD)
 
 run: setup
-	@$(MAKE) --no-print-directory build
+	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
+	ninja -C $(BUILD) cmd/immudb
 	@sh scripts/run.sh $(BUILD) $(ARGS)
 
 check: build
