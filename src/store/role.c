@@ -6,8 +6,8 @@
  *      free --take (CAS)--> held --give back--> free, then look at the inbox again: a draft pushed in between is ours or its pusher's
  *      held --pass--> held: handed to a blocked thread whose draft waits (WAITER_DRIVES), or to a pool thread; no gap
  *
- * A blocked thread spins a little (an asynchronous commit takes 2 us), then sleeps on one futex of the store; one wake per batch wakes all
- * that sleep. A thread drives at most ROLE_BATCHES_MAX batches or ROLE_NS_MAX for others once its own draft is done. */
+ * A blocked thread spins a little (an asynchronous commit takes 2 us), lets others run (the role's holder may have lost its CPU), then sleeps on one
+ * futex of the store; one wake per batch wakes all that sleep. A thread drives at most ROLE_BATCHES_MAX batches or ROLE_NS_MAX for others once its own draft is done. */
 #include "store/store_internal.h"
 
 #include <assert.h>
@@ -17,7 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { SPINS_ASYNC = 300, PASS_SEARCH_MAX = 64 };
+enum { SPINS_ASYNC = 100, YIELDS_ASYNC = 3, PASS_SEARCH_MAX = 64 };
 
 static void futex_wait(_Atomic uint32_t *word, uint32_t seen) { syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0); }
 static void futex_wake_all(_Atomic uint32_t *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0); }
@@ -222,7 +222,7 @@ static void waiter_done(void *ctx, const struct store_draft *d, const struct sto
 void role_submit_wait(struct store *s, struct store_draft *d, struct store_result *out)
 {
     struct waiter self = {WAITER_WAITS, out};
-    int spins = s->o.durability == STORE_ASYNC && !d->wait_durable ? SPINS_ASYNC : 0;
+    int spins = s->o.durability == STORE_ASYNC && !d->wait_durable ? SPINS_ASYNC + YIELDS_ASYNC : 0;
 
     d->waiter = &self;
     d->done = waiter_done;
@@ -241,9 +241,12 @@ void role_submit_wait(struct store *s, struct store_draft *d, struct store_resul
             role_drive(s, &self, false);
         } else if (atomic_load(&s->has_waiting) && role_take(s)) {
             role_drive(s, &self, false);
-        } else if (spins > 0) {
+        } else if (spins > YIELDS_ASYNC) {
             spins--;
             cpu_relax();
+        } else if (spins > 0) {
+            spins--;
+            sched_yield();
         } else {
             atomic_fetch_add(&s->sleepers, 1);
             futex_wait(&s->wake_epoch, epoch);

@@ -404,7 +404,12 @@ bad:
 
 /* --- environment --- */
 static int64_t env_wall(void *ctx) { return atomic_fetch_add(&((struct test_env *)ctx)->wall_ns, 1000000); }
-static uint64_t env_mono(void *ctx) { return atomic_fetch_add(&((struct test_env *)ctx)->mono_ns, 1000); }
+static uint64_t env_mono(void *ctx)
+{
+    struct test_env *e = ctx;
+
+    return atomic_fetch_add(&e->mono_ns, atomic_load(&e->mono_step_ns));
+}
 
 static void env_fill(void *ctx, void *out, size_t len)
 {
@@ -428,6 +433,7 @@ void test_env_init(struct test_env *e, uint64_t seed)
     memset(e, 0, sizeof *e);
     e->env = (struct env){e, env_wall, env_mono, env_fill, env_line};
     atomic_init(&e->mono_ns, 1000000000);
+    atomic_init(&e->mono_step_ns, 1000);
     atomic_init(&e->wall_ns, 1700000000000000000);
     atomic_init(&e->rng, seed);
 }

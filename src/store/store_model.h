@@ -43,7 +43,7 @@ void naive_root(const hash_t *leaf_data, size_t count, hash_t *out); /* leaf_dat
 /* A clock that moves 1 us with each look, seeded randomness, and a log that keeps its last line. */
 struct test_env {
     struct env env;
-    _Atomic uint64_t mono_ns;
+    _Atomic uint64_t mono_ns, mono_step_ns; /* 1000 unless changed */
     _Atomic int64_t wall_ns;
     _Atomic uint64_t rng;
     bool is_verbose;

@@ -712,6 +712,42 @@ static void verify_and_rebuild(void **state)
     end(&f);
 }
 
+/* A lost index that takes long to replay: the store opens at once, goes on committing, and catches up in the background. */
+static void index_lags_behind(void **state)
+{
+    struct store_health health;
+    struct fixture f;
+    char text[100], key[8];
+    struct err err;
+
+    (void)state;
+    begin(&f, defaults());
+    for (int i = 0; i < 1500; i++) {
+        snprintf(key, sizeof key, "%d", i % 50);
+        put(&f, key, "value");
+    }
+    store_close(f.store);
+    OK(vfs_remove_tree(f.vfs, "db/index", &err));
+    atomic_store(&f.env.mono_step_ns, 1000000000); /* every look at the clock: the time for replaying is over soon */
+    opened(&f);
+    atomic_store(&f.env.mono_step_ns, 1000);
+    store_health(f.store, &health);
+    assert_true(health.to_rebuild > 500 && health.to_rebuild < 1500);
+    put(&f, "new", "1"); /* needs no index */
+    /* Needs all of it, so it waits. */
+    assert_int_equal(conditional(&f, KEY_MUST_EXIST, "7", 0, text), ST_OK);
+    assert_int_equal(conditional(&f, KEY_MUST_NOT_EXIST, "new", 0, text), ST_CONFLICT);
+    OK(store_wait(f.store, f.model.count, 0, &err));
+    store_health(f.store, &health);
+    assert_int_equal(health.kind, STORE_HEALTHY);
+    assert_true(health.rebuilt >= health.to_rebuild);
+    compare(&f);
+    OK(store_verify(f.store, no_findings, NULL, &err));
+    reopened(&f);
+    compare(&f);
+    end(&f);
+}
+
 static void locking(void **state)
 {
     struct fixture f;
@@ -791,7 +827,7 @@ int main(void)
         cmocka_unit_test(commit_and_read), cmocka_unit_test(large_values), cmocka_unit_test(limits), cmocka_unit_test(preconditions), cmocka_unit_test(read_sets),
         cmocka_unit_test(late_fields), cmocka_unit_test(precommitted), cmocka_unit_test(precommit_limit), cmocka_unit_test(asynchronous),
         cmocka_unit_test(proofs_and_inclusion), cmocka_unit_test(export_import), cmocka_unit_test(truncation), cmocka_unit_test(verify_and_rebuild),
-        cmocka_unit_test(locking), cmocka_unit_test(read_only_open), cmocka_unit_test(waiting), cmocka_unit_test(versions_zero),
+        cmocka_unit_test(index_lags_behind), cmocka_unit_test(locking), cmocka_unit_test(read_only_open), cmocka_unit_test(waiting), cmocka_unit_test(versions_zero),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

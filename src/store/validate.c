@@ -85,6 +85,9 @@ enum status conditions_look_up(struct store_draft *d, bool nowait, struct err *e
         d->is_checked = true;
         return ST_OK;
     }
+    d->is_checked = false;
+    if (atomic_load(&s->indexed_limit) != UINT64_MAX)
+        return ST_OK; /* the committer parks it until the index is complete */
     if ((st = index_snapshot_open(s->index, upto, &view, err)) != ST_OK)
         return st;
     for (uint32_t i = 0; i < d->condition_count && st == ST_OK; i++)
@@ -238,18 +241,22 @@ static bool is_covered(const struct store *s, const struct store_draft *d)
     return true;
 }
 
+/* Conditions need a full index; see batch.c for how this ends. */
+static enum validation park(struct store *s, struct store_draft *d)
+{
+    d->is_checked = false;
+    list_push(&s->c.parked, d);
+    store_arm(s, draft_deadline(d, s->c.clock_mono_ns));
+    return VALIDATION_MOVED;
+}
+
 enum validation conditions_validate(struct store *s, struct store_draft *d, int64_t now_s, struct err *err)
 {
     struct committer *c = &s->c;
 
     c->conditions_ns = c->clock_mono_ns;
-    if (atomic_load(&s->indexed_limit) != UINT64_MAX) {
-        /* They need a full index; see batch.c for how this ends. */
-        d->is_checked = false;
-        list_push(&c->parked, d);
-        store_arm(s, draft_deadline(d, c->clock_mono_ns));
-        return VALIDATION_MOVED;
-    }
+    if (atomic_load(&s->indexed_limit) != UINT64_MAX)
+        return park(s, d);
     if (!c->recent.is_on && recent_switch_on(s, err) != ST_OK)
         return VALIDATION_FAILED;
     if (!is_covered(s, d)) {
@@ -259,6 +266,8 @@ enum validation conditions_validate(struct store *s, struct store_draft *d, int6
         }
         if (conditions_look_up(d, false, err) != ST_OK)
             return VALIDATION_FAILED;
+        if (!is_covered(s, d)) /* a damaged run was taken out just now */
+            return park(s, d);
     }
     atomic_store(&s->recent_floor, c->recent.floor);
     for (uint32_t i = 0; i < d->condition_count; i++) {
