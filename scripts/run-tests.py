@@ -196,7 +196,7 @@ def main():
     ap.add_argument("level", choices=["quick", "lint", "offline", "all"])
     a = ap.parse_args()
     r = Runner(a.build, a.only)
-    shared_env = {"IMMUDB_SHARED": CONF}
+    shared_env = {}
     if a.level == "quick":
         r.meson_tests("unit tests", r.build, ["quick"], shared_env)
     elif a.level == "lint":
