@@ -114,9 +114,9 @@ struct writer {
     bool failed;
 };
 
-static inline struct writer writer_of(void *buf, size_t bytes_max)
+static inline struct writer writer_of(void *buf, size_t bytes_max) /* NULL: nothing fits */
 {
-    return (struct writer){(uint8_t *)buf, (uint8_t *)buf, (uint8_t *)buf + bytes_max, false};
+    return (struct writer){(uint8_t *)buf, (uint8_t *)buf, buf == NULL ? NULL : (uint8_t *)buf + bytes_max, false};
 }
 static inline size_t writer_len(const struct writer *w) { return (size_t)(w->at - w->start); }
 /* Room for len bytes to be filled by the caller, or NULL when they do not fit. */
