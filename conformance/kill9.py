@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 
+import grpc
 from immudb import ImmudbClient
 from server import Server
 
@@ -25,7 +26,16 @@ class Writer:
         self.newest = 0
 
     def login(self):
-        self.client.login("immudb", "immudb")
+        """A channel that met a dead server waits before it connects again; until then the library answers UNAVAILABLE by itself."""
+        end = time.time() + 30
+        while True:
+            try:
+                self.client.login("immudb", "immudb")
+                return
+            except grpc.RpcError as e:
+                if e.code() != grpc.StatusCode.UNAVAILABLE or time.time() > end:
+                    raise
+                time.sleep(0.05)
 
     def write_until(self, stop):
         while not stop.is_set():

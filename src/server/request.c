@@ -122,6 +122,11 @@ static void run_on_worker(struct pool_job *job)
             request_fail(rq, RPC_CANCELLED, "context canceled");
         return;
     }
+    /* Answers nobody reads pile up: the long calls that were admitted meanwhile must not add theirs. Half of the share stays free for short calls. */
+    if (budget_pressure(&rq->server->runtime->budget, BUDGET_REQUEST) > 50) {
+        request_fail(rq, RPC_RESOURCE_EXHAUSTED, "the memory limit for requests and unread answers is reached, try again later");
+        return;
+    }
     rq->on_worker(rq);
 }
 
