@@ -172,10 +172,8 @@ def rapid_reset(port):
                 break
             r.drain()
             out = b""
-    got, closed = r.drain(3)
+    r.drain(3)  # it may cope or cut the connection: what counts is how the well-behaved client fares meanwhile
     r.close()
-    if not closed and b"\x07" not in got:
-        return None  # allowed: it coped
 
 
 def continuation_flood(port):

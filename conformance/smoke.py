@@ -4,7 +4,7 @@
     smoke.py --server build/cmd/immudb python|go|node
 
 The programs print 'ok NAME' or 'FAIL NAME: why'. Checks that need parts which are not there yet are listed in LATER, by the beginning of their
-name; each must still fail with UNIMPLEMENTED-like words or in consequence of it: one that passes is reported, so that the list shrinks."""
+name; each is expected to fail, for whatever reason: one that passes is reported, so that the list shrinks."""
 import argparse
 import os
 import shutil
