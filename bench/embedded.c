@@ -195,11 +195,12 @@ static void report(const char *what, unsigned threads, double seconds, double cp
     immudb_stats_init(&s);
     must(immudb_stats_get(db, &s, &err), &err, "stats");
     getrusage(RUSAGE_SELF, &usage);
-    printf("%-10s %u threads: %.0f %s/s  (%" PRIu64 " in %.2f s, CPU %.2f s = %.2f us each, %" PRIu64 " batches, %" PRIu64 " syncs, load before %.1f)\n", what,
-        threads, (double)total / seconds, strcmp(what, "sequential") == 0 || strcmp(what, "random") == 0 ? "entries" : "tx", total, seconds, cpu_s,
-        cpu_s * 1e6 / (double)total, s.batches, s.syncs, load);
-    printf("           resident at most %ld MiB; index runs %" PRIu64 ", flushes %" PRIu64 ", merges %" PRIu64 "\n", usage.ru_maxrss / 1024, s.index_runs,
-        s.index_flushes, s.index_merges);
+    printf("%-10s %u threads: %.0f %s/s  (%" PRIu64 " in %.2f s, CPU %.2f s = %.2f us each, %" PRIu64 " batches, %" PRIu64
+           " syncs, load before %.1f)\n",
+           what, threads, (double)total / seconds, strcmp(what, "sequential") == 0 || strcmp(what, "random") == 0 ? "entries" : "tx", total, seconds,
+           cpu_s, cpu_s * 1e6 / (double)total, s.batches, s.syncs, load);
+    printf("           resident at most %ld MiB; index runs %" PRIu64 ", flushes %" PRIu64 ", merges %" PRIu64 "\n", usage.ru_maxrss / 1024,
+           s.index_runs, s.index_flushes, s.index_merges);
 }
 
 static double load_now(void)
@@ -238,7 +239,8 @@ int main(int argc, char **argv)
     must(immudb_wait_indexed(db, 0, IMMUDB_FOREVER, &err), &err, "waiting for the index");
     report(what, threads, now_s(CLOCK_MONOTONIC) - start, now_s(CLOCK_PROCESS_CPUTIME_ID) - cpu, load);
     must(immudb_close(db, &err), &err, "close");
-    printf("           closed after %.2f s; %.1f bytes on disk per entry\n", now_s(CLOCK_MONOTONIC) - start, (double)tree_bytes(dir, true) / (double)total);
+    printf("           closed after %.2f s; %.1f bytes on disk per entry\n", now_s(CLOCK_MONOTONIC) - start,
+           (double)tree_bytes(dir, true) / (double)total);
     free(ids);
     return 0;
 }

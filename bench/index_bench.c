@@ -142,7 +142,10 @@ static void reads_measure(struct index *x, uint64_t entries, bool is_random, con
             sum += v.tx_id;
         }
         if (round > 0)
-            (void)printf("  %s: %s %.0f ns\n", what, round == 1 ? "get" : round == 2 ? "get with revision" : "get of a missing key",
+            (void)printf("  %s: %s %.0f ns\n", what,
+                         round == 1   ? "get"
+                         : round == 2 ? "get with revision"
+                                      : "get of a missing key",
                          ((seconds() - start) / GETS - key_cost) * 1e9);
     }
     (void)printf("  %s: snapshot open and close %.0f ns\n", what, open_cost * 1e9);
@@ -163,7 +166,10 @@ static void reads_measure(struct index *x, uint64_t entries, bool is_random, con
             index_scan_close(c);
         }
         if (round > 0)
-            (void)printf("  %s: scan of 1,000 keys%s %.1f us (%.2f M keys/s)\n", what, round == 2 ? " with revision" : round == 3 ? " descending" : "",
+            (void)printf("  %s: scan of 1,000 keys%s %.1f us (%.2f M keys/s)\n", what,
+                         round == 2   ? " with revision"
+                         : round == 3 ? " descending"
+                                      : "",
                          (seconds() - start) / SCANS * 1e6, (double)count / (seconds() - start) / 1e6);
     }
     {
@@ -196,8 +202,13 @@ static void run(const char *dir, uint64_t entries, size_t memtable, size_t cache
     struct index_stats stats;
     struct err err = {0};
     double start, spent, total;
-    struct index_options o = {.vfs = vfs_posix(), .budget = &budget, .env = env_system(), .dir = dir, .uuid = "bench",
-                              .memtable_bytes_max = is_memory ? (size_t)1 << 30 : memtable, .runs_max = 12};
+    struct index_options o = {.vfs = vfs_posix(),
+                              .budget = &budget,
+                              .env = env_system(),
+                              .dir = dir,
+                              .uuid = "bench",
+                              .memtable_bytes_max = is_memory ? (size_t)1 << 30 : memtable,
+                              .runs_max = 12};
 
     must(dir_remove(dir, &err), &err);
     budget_init(&budget, cache_bytes * 8 / 3);
@@ -205,15 +216,16 @@ static void run(const char *dir, uint64_t entries, size_t memtable, size_t cache
     o.cache = cache;
     must(index_open(&o, UINT64_MAX, &x, &err), &err);
     b.x = x;
-    (void)printf("%s keys, %llu entries, %s\n", is_random ? "random" : "ascending", (unsigned long long)entries, is_memory ? "in memory" : "flushed and merged");
+    (void)printf("%s keys, %llu entries, %s\n", is_random ? "random" : "ascending", (unsigned long long)entries,
+                 is_memory ? "in memory" : "flushed and merged");
     if (!is_memory)
         (void)pthread_create(&b.thread, NULL, background_run, &b);
     start = seconds();
     spent = insert_all(x, entries, is_random);
     total = seconds() - start;
     index_stats(x, &stats);
-    (void)printf("  insert %.0f ns, %.2f M/s (with making the keys %.2f M/s); memtables %.1f bytes per entry held, rss %zu MiB\n", spent / (double)entries * 1e9,
-                 (double)entries / spent / 1e6, (double)entries / total / 1e6,
+    (void)printf("  insert %.0f ns, %.2f M/s (with making the keys %.2f M/s); memtables %.1f bytes per entry held, rss %zu MiB\n",
+                 spent / (double)entries * 1e9, (double)entries / spent / 1e6, (double)entries / total / 1e6,
                  stats.memtable_entries == 0 ? 0 : (double)stats.memtable_bytes / (double)stats.memtable_entries, rss_mib());
     if (!is_memory) {
         while (index_wants_flush(x) || index_wants_merge(x))
@@ -223,9 +235,9 @@ static void run(const char *dir, uint64_t entries, size_t memtable, size_t cache
         must(index_flush(x, index_published(x), true, &err), &err);
         total = seconds() - start;
         index_stats(x, &stats);
-        (void)printf("  all in runs after %.2f s: %.2f M/s; %llu runs, %llu merges, %.1f bytes per entry kept, %.1f written\n", total, (double)entries / total / 1e6,
-                     (unsigned long long)stats.runs, (unsigned long long)stats.merges, (double)stats.run_bytes / (double)entries,
-                     (double)(stats.flush_bytes + stats.merge_bytes) / (double)entries);
+        (void)printf("  all in runs after %.2f s: %.2f M/s; %llu runs, %llu merges, %.1f bytes per entry kept, %.1f written\n", total,
+                     (double)entries / total / 1e6, (unsigned long long)stats.runs, (unsigned long long)stats.merges,
+                     (double)stats.run_bytes / (double)entries, (double)(stats.flush_bytes + stats.merge_bytes) / (double)entries);
     }
     reads_measure(x, entries, is_random, is_memory ? "memory" : "runs");
     if (!is_memory) {

@@ -45,11 +45,11 @@ struct histogram {
 };
 
 struct call {
-    uint8_t *body;     /* frame header and message */
+    uint8_t *body; /* frame header and message */
     size_t body_len, body_sent, body_room;
     uint64_t started_ns;
-    int status;        /* grpc-status, -1 = none seen */
-    uint8_t *answer;   /* kept only during login */
+    int status;      /* grpc-status, -1 = none seen */
+    uint8_t *answer; /* kept only during login */
     size_t answer_len;
     bool is_used;
 };
@@ -143,10 +143,7 @@ static size_t make_key(const struct options *o, uint64_t i, uint8_t *out)
     return len;
 }
 
-static uint64_t pick_key(struct bench *b)
-{
-    return b->o.is_random ? random_next(&b->rng) % b->o.keys : b->next_key++ % b->o.keys;
-}
+static uint64_t pick_key(struct bench *b) { return b->o.is_random ? random_next(&b->rng) % b->o.keys : b->next_key++ % b->o.keys; }
 
 static uint8_t *put_kv(struct bench *b, uint8_t *p, uint64_t i, const uint8_t *value)
 {
@@ -230,7 +227,10 @@ static size_t make_request(struct bench *b, uint8_t *out, size_t *entries)
 }
 
 /* --- HTTP/2 --- */
-#define NV(n, v) {(uint8_t *)(uintptr_t)(n), (uint8_t *)(uintptr_t)(v), sizeof(n) - 1, strlen(v), NGHTTP2_NV_FLAG_NONE}
+#define NV(n, v) \
+    { \
+        (uint8_t *)(uintptr_t)(n), (uint8_t *)(uintptr_t)(v), sizeof(n) - 1, strlen(v), NGHTTP2_NV_FLAG_NONE \
+    }
 
 static ssize_t on_body(nghttp2_session *s, int32_t id, uint8_t *buf, size_t room, uint32_t *flags, nghttp2_data_source *source, void *user)
 {
@@ -248,14 +248,20 @@ static void submit(struct conn *k, struct call *c, const char *path, size_t mess
 {
     struct bench *b = k->bench;
     c->body[0] = 0;
-    c->body[1] = (uint8_t)(message_len >> 24), c->body[2] = (uint8_t)(message_len >> 16), c->body[3] = (uint8_t)(message_len >> 8), c->body[4] = (uint8_t)message_len;
+    c->body[1] = (uint8_t)(message_len >> 24), c->body[2] = (uint8_t)(message_len >> 16), c->body[3] = (uint8_t)(message_len >> 8),
+    c->body[4] = (uint8_t)message_len;
     c->body_len = message_len + 5;
     c->body_sent = 0;
     c->status = -1;
     c->is_used = true;
     c->started_ns = now_ns();
-    nghttp2_nv head[] = {NV(":method", "POST"), NV(":scheme", "http"), NV(":path", path), NV(":authority", b->authority), NV("content-type", "application/grpc"),
-                         NV("te", "trailers"), NV("authorization", b->authorization)};
+    nghttp2_nv head[] = {NV(":method", "POST"),
+                         NV(":scheme", "http"),
+                         NV(":path", path),
+                         NV(":authority", b->authority),
+                         NV("content-type", "application/grpc"),
+                         NV("te", "trailers"),
+                         NV("authorization", b->authorization)};
     nghttp2_data_provider body = {.source.ptr = c, .read_callback = on_body};
     if (nghttp2_submit_request(k->h2, NULL, head, b->authorization[0] ? 7 : 6, &body, c) < 0)
         die("cannot submit a request");
@@ -276,7 +282,8 @@ static void issue(struct conn *k, struct call *c)
     submit(k, c, b->path, len);
 }
 
-static int on_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *name, size_t name_len, const uint8_t *value, size_t value_len, uint8_t flags, void *user)
+static int on_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *name, size_t name_len, const uint8_t *value, size_t value_len,
+                     uint8_t flags, void *user)
 {
     struct call *c = nghttp2_session_get_stream_user_data(s, f->hd.stream_id);
     (void)flags, (void)user;
@@ -503,8 +510,9 @@ static void report(const struct bench *b)
     for (int i = 0; i < 17; i++)
         failed += b->failed[i];
     printf("%-10s c%-4d %10.0f calls/s %12.0f entries/s  p50 %.0f p90 %.0f p99 %.0f p99.9 %.0f max %.0f us  failed %llu", OP_NAMES[b->o.op],
-           b->o.connections * b->o.streams, (double)b->calls_done / b->o.seconds, (double)b->entries_done / b->o.seconds, histogram_us(&b->latency, 0.5),
-           histogram_us(&b->latency, 0.9), histogram_us(&b->latency, 0.99), histogram_us(&b->latency, 0.999), (double)b->latency.max_ns / 1000.0, (unsigned long long)failed);
+           b->o.connections * b->o.streams, (double)b->calls_done / b->o.seconds, (double)b->entries_done / b->o.seconds,
+           histogram_us(&b->latency, 0.5), histogram_us(&b->latency, 0.9), histogram_us(&b->latency, 0.99), histogram_us(&b->latency, 0.999),
+           (double)b->latency.max_ns / 1000.0, (unsigned long long)failed);
     for (int i = 0; i < 17; i++)
         if (b->failed[i] > 0)
             printf(" status%d:%llu", i, (unsigned long long)b->failed[i]);
@@ -513,36 +521,80 @@ static void report(const struct bench *b)
 
 int main(int argc, char **argv)
 {
-    static const struct option names[] = {{"host", 1, 0, 'h'}, {"port", 1, 0, 'p'}, {"user", 1, 0, 'u'}, {"password", 1, 0, 'w'}, {"database", 1, 0, 'd'},
-                                          {"op", 1, 0, 'o'}, {"connections", 1, 0, 'c'}, {"streams", 1, 0, 'm'}, {"seconds", 1, 0, 's'}, {"keys", 1, 0, 'k'},
-                                          {"key-bytes", 1, 0, 'K'}, {"value-bytes", 1, 0, 'V'}, {"order", 1, 0, 'r'}, {"batch", 1, 0, 'b'}, {"seed", 1, 0, 'S'}, {0, 0, 0, 0}};
-    static struct bench b = {.o = {.host = "127.0.0.1", .user = "immudb", .password = "immudb", .database = "defaultdb", .port = 3322, .connections = 1, .streams = 1,
-                                   .batch = 1000, .seconds = 4, .keys = 10000, .key_bytes = 18, .value_bytes = 128, .is_random = true, .op = OP_GET, .seed = 1}};
+    static const struct option names[] = {{"host", 1, 0, 'h'},     {"port", 1, 0, 'p'},  {"user", 1, 0, 'u'},        {"password", 1, 0, 'w'},
+                                          {"database", 1, 0, 'd'}, {"op", 1, 0, 'o'},    {"connections", 1, 0, 'c'}, {"streams", 1, 0, 'm'},
+                                          {"seconds", 1, 0, 's'},  {"keys", 1, 0, 'k'},  {"key-bytes", 1, 0, 'K'},   {"value-bytes", 1, 0, 'V'},
+                                          {"order", 1, 0, 'r'},    {"batch", 1, 0, 'b'}, {"seed", 1, 0, 'S'},        {0, 0, 0, 0}};
+    static struct bench b = {.o = {.host = "127.0.0.1",
+                                   .user = "immudb",
+                                   .password = "immudb",
+                                   .database = "defaultdb",
+                                   .port = 3322,
+                                   .connections = 1,
+                                   .streams = 1,
+                                   .batch = 1000,
+                                   .seconds = 4,
+                                   .keys = 10000,
+                                   .key_bytes = 18,
+                                   .value_bytes = 128,
+                                   .is_random = true,
+                                   .op = OP_GET,
+                                   .seed = 1}};
     int c;
     while ((c = getopt_long(argc, argv, "", names, NULL)) != -1) {
         switch (c) {
-        case 'h': b.o.host = optarg; break;
-        case 'p': b.o.port = atoi(optarg); break;
-        case 'u': b.o.user = optarg; break;
-        case 'w': b.o.password = optarg; break;
-        case 'd': b.o.database = optarg; break;
-        case 'c': b.o.connections = atoi(optarg); break;
-        case 'm': b.o.streams = atoi(optarg); break;
-        case 's': b.o.seconds = atof(optarg); break;
-        case 'k': b.o.keys = strtoull(optarg, NULL, 10); break;
-        case 'K': b.o.key_bytes = strtoull(optarg, NULL, 10); break;
-        case 'V': b.o.value_bytes = strtoull(optarg, NULL, 10); break;
-        case 'r': b.o.is_random = strcmp(optarg, "random") == 0; break;
-        case 'b': b.o.batch = atoi(optarg); break;
-        case 'S': b.o.seed = strtoull(optarg, NULL, 10); break;
+        case 'h':
+            b.o.host = optarg;
+            break;
+        case 'p':
+            b.o.port = atoi(optarg);
+            break;
+        case 'u':
+            b.o.user = optarg;
+            break;
+        case 'w':
+            b.o.password = optarg;
+            break;
+        case 'd':
+            b.o.database = optarg;
+            break;
+        case 'c':
+            b.o.connections = atoi(optarg);
+            break;
+        case 'm':
+            b.o.streams = atoi(optarg);
+            break;
+        case 's':
+            b.o.seconds = atof(optarg);
+            break;
+        case 'k':
+            b.o.keys = strtoull(optarg, NULL, 10);
+            break;
+        case 'K':
+            b.o.key_bytes = strtoull(optarg, NULL, 10);
+            break;
+        case 'V':
+            b.o.value_bytes = strtoull(optarg, NULL, 10);
+            break;
+        case 'r':
+            b.o.is_random = strcmp(optarg, "random") == 0;
+            break;
+        case 'b':
+            b.o.batch = atoi(optarg);
+            break;
+        case 'S':
+            b.o.seed = strtoull(optarg, NULL, 10);
+            break;
         case 'o':
             for (b.o.op = 0; b.o.op < OP_COUNT && strcmp(optarg, OP_NAMES[b.o.op]) != 0; b.o.op++)
                 ;
             break;
-        default: return 2;
+        default:
+            return 2;
         }
     }
-    if (b.o.op == OP_COUNT || b.o.connections < 1 || b.o.streams < 1 || b.o.keys < 1 || b.o.batch < 1 || b.o.key_bytes > 1023 || b.o.value_bytes > 1 << 20) {
+    if (b.o.op == OP_COUNT || b.o.connections < 1 || b.o.streams < 1 || b.o.keys < 1 || b.o.batch < 1 || b.o.key_bytes > 1023 ||
+        b.o.value_bytes > 1 << 20) {
         fprintf(stderr, "load: an option is out of range (op, connections, streams, keys, batch >= 1; key-bytes <= 1023; value-bytes <= 1048576)\n");
         return 2;
     }

@@ -126,8 +126,7 @@ static SSL_CTX *tls_context(const char *certificate, const char *key)
 {
     SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
 
-    if (ctx == NULL || SSL_CTX_use_certificate_chain_file(ctx, certificate) != 1 ||
-        SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) != 1) {
+    if (ctx == NULL || SSL_CTX_use_certificate_chain_file(ctx, certificate) != 1 || SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) != 1) {
         fprintf(stderr, "can not use %s and %s\n", certificate, key);
         exit(1);
     }
@@ -144,23 +143,30 @@ static void print_figures(struct rpc_server *server)
     getrusage(RUSAGE_SELF, &use);
     cpu_s = (double)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) + (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec) / 1e6;
     printf("%llu calls, %llu connections, %.2f s CPU, %.2f us per call, %ld KiB at most\n", (unsigned long long)stats.calls_total,
-           (unsigned long long)stats.connections_total, cpu_s, stats.calls_total == 0 ? 0 : cpu_s * 1e6 / (double)stats.calls_total,
-           use.ru_maxrss);
+           (unsigned long long)stats.connections_total, cpu_s, stats.calls_total == 0 ? 0 : cpu_s * 1e6 / (double)stats.calls_total, use.ru_maxrss);
 }
 
 int main(int argc, char **argv)
 {
     static const struct rpc_method methods[] = {
-        {"/bench.Echo/Set", RPC_UNARY, on_set, NULL},          {"/bench.Echo/Echo", RPC_UNARY, on_echo, NULL},
-        {"/bench.Echo/Pool", RPC_UNARY, on_pool, &bench},      {"/bench.Echo/Count", RPC_SERVER_STREAM, on_count, NULL},
+        {"/bench.Echo/Set", RPC_UNARY, on_set, NULL},     {"/bench.Echo/Echo", RPC_UNARY, on_echo, NULL},
+        {"/bench.Echo/Pool", RPC_UNARY, on_pool, &bench}, {"/bench.Echo/Count", RPC_SERVER_STREAM, on_count, NULL},
         {"/bench.Echo/Bidi", RPC_BIDI, on_bidi, NULL},
     };
     static const char *const services[] = {"bench.Echo"};
     struct budget budget;
     struct rpc_options o = {
-        .address = "127.0.0.1", .port = 3399, .reactors = 1, .env = env_system(), .budget = &budget,
-        .methods = methods, .method_count = sizeof(methods) / sizeof(methods[0]), .services = services, .service_count = 1,
-        .header_name = "immudb-uuid", .header_value = "c0000000000000000000",
+        .address = "127.0.0.1",
+        .port = 3399,
+        .reactors = 1,
+        .env = env_system(),
+        .budget = &budget,
+        .methods = methods,
+        .method_count = sizeof(methods) / sizeof(methods[0]),
+        .services = services,
+        .service_count = 1,
+        .header_name = "immudb-uuid",
+        .header_value = "c0000000000000000000",
     };
     struct rpc_server *server;
     struct err err;

@@ -53,7 +53,7 @@ struct worker {
 static void *work(void *ctx)
 {
     struct worker *w = ctx;
-    uint8_t (*keys)[17] = malloc(w->entries * sizeof *keys);
+    uint8_t(*keys)[17] = malloc(w->entries * sizeof *keys);
     static const uint8_t value[33] = "\0value value value value value va";
     struct store_result r;
     struct err err;
@@ -95,8 +95,9 @@ static void stats(struct store *s)
     struct store_stats st;
 
     store_get_stats(s, &st);
-    printf("    %" PRIu64 " batches, %" PRIu64 " syncs, mean sync %.0f us, disk %.1f MB, runs %" PRIu64 ", flushes %" PRIu64 ", merges %" PRIu64 "\n", st.batches, st.log.syncs,
-        st.log.syncs > 0 ? (double)st.log.sync_ns_total / (double)st.log.syncs / 1e3 : 0, (double)st.disk_bytes / 1e6, st.index.runs, st.index.flushes, st.index.merges);
+    printf("    %" PRIu64 " batches, %" PRIu64 " syncs, mean sync %.0f us, disk %.1f MB, runs %" PRIu64 ", flushes %" PRIu64 ", merges %" PRIu64 "\n",
+           st.batches, st.log.syncs, st.log.syncs > 0 ? (double)st.log.sync_ns_total / (double)st.log.syncs / 1e3 : 0, (double)st.disk_bytes / 1e6,
+           st.index.runs, st.index.flushes, st.index.merges);
 }
 
 static void bench_commits(enum store_durability durability, unsigned threads, uint64_t n)

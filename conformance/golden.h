@@ -12,13 +12,13 @@
 
 struct golden {
     const char *dir;
-    const char *file;      /* being judged */
+    const char *file; /* being judged */
     size_t passed, failed;
-    struct arena arena;    /* emptied after each vector */
-    struct vfs *vfs;       /* a file system in memory, for struct tree */
+    struct arena arena; /* emptied after each vector */
+    struct vfs *vfs;    /* a file system in memory, for struct tree */
     struct budget budget;
     struct cache *cache;
-    unsigned tree_count;   /* names the directories of trees */
+    unsigned tree_count; /* names the directories of trees */
 };
 
 /* Counts, and prints what failed (vector may be NULL; its running number and note are printed). Returns is_ok. */
@@ -56,7 +56,7 @@ struct chain {
     hash_t *leaves;            /* leaf hashes, [0..tx_count-1] */
     struct tree *tree;
     struct frontier frontier;
-    hash_t *roots;             /* of size n, [0..tx_count] */
+    hash_t *roots; /* of size n, [0..tx_count] */
 };
 bool chain_open(struct golden *g, struct chain *c);
 void chain_close(struct chain *c);

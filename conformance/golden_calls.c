@@ -103,7 +103,8 @@ static hash_t *entries_digest(struct golden *g, const json_t *tx, uint32_t versi
     if (digests == NULL)
         abort();
     *count = json_array_size(entries);
-    json_array_foreach(entries, i, e) {
+    json_array_foreach(entries, i, e)
+    {
         hash_t hval;
 
         golden_hash(g, e, "hValue", &hval);
@@ -138,7 +139,8 @@ static bool write_check(struct call *c, struct bytes key, struct bytes md, struc
     if (h.entry_count != 1 || digests == NULL || at == count || !value_digest(h.version, key, md, value, &digest))
         return false;
     htree_root(digests, count, digests + count, &eh);
-    if (htree_inclusion(digests, count, at, digests + count, &path, NULL) != ST_OK || !htree_verify(path.terms, path.term_count, at, count, &digest, &eh))
+    if (htree_inclusion(digests, count, at, digests + count, &path, NULL) != ST_OK ||
+        !htree_verify(path.terms, path.term_count, at, count, &digest, &eh))
         return false;
     h.eh = eh;
     golden_dual(g, json_object_get(c->response, "dualProof"), &proof);
@@ -274,11 +276,13 @@ static struct bytes pk_encode(struct call *c)
     struct writer w = buf_make(c->g);
     size_t i;
 
-    json_array_foreach(values, i, v) {
+    json_array_foreach(values, i, v)
+    {
         char column[24];
 
         snprintf(column, sizeof column, "%lld", (long long)json_integer_value(json_array_get(json_object_get(c->response, "PKIDs"), i)));
-        pk_write(c->g, &w, golden_text(json_object_get(c->response, "ColTypesById"), column), golden_u64(json_object_get(c->response, "ColLenById"), column), v);
+        pk_write(c->g, &w, golden_text(json_object_get(c->response, "ColTypesById"), column),
+                 golden_u64(json_object_get(c->response, "ColLenById"), column), v);
     }
     return buf_done(&w);
 }
@@ -309,8 +313,8 @@ static const struct method {
     const char *name;
     bool (*check)(struct call *c);
 } methods[] = {
-    {"VerifiableSet", set_check},     {"VerifiableSetReference", reference_check}, {"VerifiableZAdd", zadd_check},
-    {"VerifiableGet", get_check},     {"VerifiableTxById", tx_by_id_check},        {"VerifiableSQLGet", sql_get_check},
+    {"VerifiableSet", set_check}, {"VerifiableSetReference", reference_check}, {"VerifiableZAdd", zadd_check},
+    {"VerifiableGet", get_check}, {"VerifiableTxById", tx_by_id_check},        {"VerifiableSQLGet", sql_get_check},
 };
 
 /* What an untouched answer must be even where clients do not look: entries under Eh, the tx one end of the proof. */
@@ -342,8 +346,11 @@ static void answer_check(struct golden *g, const json_t *v)
 static void call_judge(struct golden *g, const json_t *root, const json_t *v)
 {
     const json_t *before = json_object_get(v, "stateBefore"), *after = json_object_get(v, "newState");
-    struct call c = {.g = g, .request = json_object_get(v, "request"), .response = json_object_get(v, "response"),
-                     .db = bytes_str(golden_text(root, "db")), .public_pem = bytes_str(golden_text(root, "publicPEM"))};
+    struct call c = {.g = g,
+                     .request = json_object_get(v, "request"),
+                     .response = json_object_get(v, "response"),
+                     .db = bytes_str(golden_text(root, "db")),
+                     .public_pem = bytes_str(golden_text(root, "publicPEM"))};
     const struct method *method = NULL;
     bool is_valid = false;
     hash_t alh;
@@ -370,7 +377,8 @@ void golden_calls(struct golden *g, const json_t *root)
     const json_t *v, *state = json_object_get(root, "currentState");
     size_t i;
 
-    json_array_foreach(json_object_get(root, "calls"), i, v) {
+    json_array_foreach(json_object_get(root, "calls"), i, v)
+    {
         call_judge(g, root, v);
         arena_reset(&g->arena);
     }
@@ -379,7 +387,9 @@ void golden_calls(struct golden *g, const json_t *root)
         hash_t alh;
 
         golden_hash(g, state, "txHash", &alh);
-        golden_check(g, state_signature_verify(bytes_str(golden_text(root, "publicPEM")), signature, bytes_str(golden_text(state, "db")),
-                                               golden_u64(state, "txId"), &alh), "signed current state", NULL);
+        golden_check(g,
+                     state_signature_verify(bytes_str(golden_text(root, "publicPEM")), signature, bytes_str(golden_text(state, "db")),
+                                            golden_u64(state, "txId"), &alh),
+                     "signed current state", NULL);
     }
 }

@@ -40,10 +40,7 @@ void chain_close(struct chain *c)
     memset(c, 0, sizeof *c);
 }
 
-static int key_compare(const void *a, const void *b)
-{
-    return bytes_compare(((const struct tx_entry *)a)->key, ((const struct tx_entry *)b)->key);
-}
+static int key_compare(const void *a, const void *b) { return bytes_compare(((const struct tx_entry *)a)->key, ((const struct tx_entry *)b)->key); }
 
 static bool keys_are_unique(struct golden *g, const struct tx_entry *entries, size_t count)
 {
@@ -200,11 +197,11 @@ static bool header_is(const struct tx_header *got, const struct tx_header *want)
 
 static bool dual_is(const struct dual_proof *got, const struct dual_proof *want)
 {
-    return header_is(&got->source, &want->source) && header_is(&got->target, &want->target) &&
-           golden_list_is(&got->inclusion, &want->inclusion) && golden_list_is(&got->consistency, &want->consistency) &&
-           hash_equal(&got->target_bl_alh, &want->target_bl_alh) && golden_list_is(&got->last_inclusion, &want->last_inclusion) &&
-           got->linear.source_tx_id == want->linear.source_tx_id && got->linear.target_tx_id == want->linear.target_tx_id &&
-           golden_list_is(&got->linear.terms, &want->linear.terms) && advance_is(&got->advance, &want->advance);
+    return header_is(&got->source, &want->source) && header_is(&got->target, &want->target) && golden_list_is(&got->inclusion, &want->inclusion) &&
+           golden_list_is(&got->consistency, &want->consistency) && hash_equal(&got->target_bl_alh, &want->target_bl_alh) &&
+           golden_list_is(&got->last_inclusion, &want->last_inclusion) && got->linear.source_tx_id == want->linear.source_tx_id &&
+           got->linear.target_tx_id == want->linear.target_tx_id && golden_list_is(&got->linear.terms, &want->linear.terms) &&
+           advance_is(&got->advance, &want->advance);
 }
 
 static void dual_vector(struct golden *g, struct chain *c, const json_t *v)
@@ -242,9 +239,11 @@ static void dual_v2_vector(struct golden *g, struct chain *c, const json_t *v)
     for (unsigned naive = 0; naive < 2 && golden_text(v, "note")[0] == 0 && target <= c->tx_count; naive++) {
         struct proof_source s = chain_source(c, naive == 1);
 
-        golden_check(g, dual_proof_v2_make(&s, source, target, &g->arena, &made, NULL) == ST_OK && header_is(&made.source, &proof.source) &&
-                            header_is(&made.target, &proof.target) && golden_list_is(&made.inclusion, &proof.inclusion) &&
-                            golden_list_is(&made.consistency, &proof.consistency), "dual proof v2 made", v);
+        golden_check(g,
+                     dual_proof_v2_make(&s, source, target, &g->arena, &made, NULL) == ST_OK && header_is(&made.source, &proof.source) &&
+                         header_is(&made.target, &proof.target) && golden_list_is(&made.inclusion, &proof.inclusion) &&
+                         golden_list_is(&made.consistency, &proof.consistency),
+                     "dual proof v2 made", v);
     }
 }
 
@@ -290,7 +289,8 @@ void golden_chain_file(struct golden *g, const char *name, const json_t *root)
         golden_hash(g, root, "initialAlh", &initial);
         golden_check(g, hash_equal(&initial, &HASH_EMPTY), "initial alh", NULL);
     }
-    json_array_foreach(json_object_get(root, "txs"), i, v) {
+    json_array_foreach(json_object_get(root, "txs"), i, v)
+    {
         chain_tx(g, &c, v);
         arena_reset(&g->arena);
     }
@@ -308,7 +308,8 @@ void golden_chain_file(struct golden *g, const char *name, const json_t *root)
 
         snprintf(file, sizeof file, "%s_dualproof_v%u.json", name, version);
         proofs = golden_load(g, file);
-        json_array_foreach(json_object_get(proofs, "vectors"), i, v) {
+        json_array_foreach(json_object_get(proofs, "vectors"), i, v)
+        {
             if (version == 1)
                 dual_vector(g, &c, v);
             else
@@ -330,7 +331,8 @@ void golden_import_sequence(struct golden *g, const json_t *root)
 
     if (!chain_open(g, &c))
         return;
-    json_array_foreach(json_object_get(root, "steps"), i, v) {
+    json_array_foreach(json_object_get(root, "steps"), i, v)
+    {
         const json_t *after = json_object_get(v, "stateAfter");
         struct err err = {0};
         struct tx_header h;

@@ -157,7 +157,8 @@ static bool entries_hold(struct golden *g, const json_t *tx, const struct tx_hea
     if (digests == NULL)
         abort();
     sha256(row.data, row.len, &row_hash);
-    json_array_foreach(entries, i, e) {
+    json_array_foreach(entries, i, e)
+    {
         struct bytes entry_key = golden_hex(g, e, "key"), md;
         uint8_t buf[KV_METADATA_BYTES_MAX];
         struct kv_metadata attributes;
@@ -225,7 +226,8 @@ void golden_documents(struct golden *g, const json_t *root)
     const json_t *v;
     size_t i;
 
-    json_array_foreach(json_object_get(root, "vectors"), i, v) {
+    json_array_foreach(json_object_get(root, "vectors"), i, v)
+    {
         const json_t *after = json_object_get(v, "newState");
         uint64_t tx_id = 0;
         hash_t alh, want;

@@ -62,15 +62,15 @@ void golden_entry_digests(struct golden *g, const json_t *root)
     const json_t *v;
     size_t i;
 
-    json_array_foreach(json_object_get(root, "entries"), i, v) {
+    json_array_foreach(json_object_get(root, "entries"), i, v)
+    {
         entry_vector(g, v);
         arena_reset(&g->arena);
     }
-    json_array_foreach(json_object_get(root, "kvMetadataParse"), i, v)
-        kv_parse_vector(g, v);
-    json_array_foreach(json_object_get(root, "txMetadataParse"), i, v)
-        tx_parse_vector(g, v);
-    json_array_foreach(json_object_get(root, "txMetadata"), i, v) {
+    json_array_foreach(json_object_get(root, "kvMetadataParse"), i, v) kv_parse_vector(g, v);
+    json_array_foreach(json_object_get(root, "txMetadataParse"), i, v) tx_parse_vector(g, v);
+    json_array_foreach(json_object_get(root, "txMetadata"), i, v)
+    {
         uint8_t buf[TX_METADATA_BYTES_MAX];
         struct tx_metadata md;
 
@@ -88,7 +88,8 @@ static void htree_tree(struct golden *g, const json_t *t)
 
     htree_root(digests.items, digests.count, scratch, &root);
     golden_check(g, hash_is(g, &root, json_object_get(t, "root")), "root of a per-tx tree", t);
-    json_array_foreach(json_object_get(t, "proofs"), i, p) {
+    json_array_foreach(json_object_get(t, "proofs"), i, p)
+    {
         struct hash_list want = golden_hashes(g, json_object_get(p, "terms")), got;
         uint64_t leaf = golden_u64(p, "leaf"), width = golden_u64(p, "width");
         struct merkle_path path;
@@ -109,18 +110,22 @@ void golden_htree(struct golden *g, const json_t *root)
 
     htree_root(NULL, 0, NULL, &empty);
     golden_check(g, hash_is(g, &empty, json_object_get(root, "emptyRoot")), "root of no entries", NULL);
-    json_array_foreach(json_object_get(root, "trees"), i, v) {
+    json_array_foreach(json_object_get(root, "trees"), i, v)
+    {
         htree_tree(g, v);
         arena_reset(&g->arena);
     }
-    json_array_foreach(json_object_get(root, "tampered"), i, v) {
+    json_array_foreach(json_object_get(root, "tampered"), i, v)
+    {
         struct hash_list terms = golden_hashes(g, json_object_get(v, "terms"));
         hash_t digest, tampered_root;
 
         golden_hash(g, v, "digest", &digest);
         golden_hash(g, v, "root", &tampered_root);
-        golden_check(g, htree_verify(terms.items, terms.count, golden_u64(v, "leaf"), golden_u64(v, "width"), &digest, &tampered_root) ==
-                            golden_true(v, "valid"), "tampered per-tx inclusion proof", v);
+        golden_check(g,
+                     htree_verify(terms.items, terms.count, golden_u64(v, "leaf"), golden_u64(v, "width"), &digest, &tampered_root) ==
+                         golden_true(v, "valid"),
+                     "tampered per-tx inclusion proof", v);
         arena_reset(&g->arena);
     }
 }
@@ -237,10 +242,8 @@ void golden_aht(struct golden *g, const json_t *root)
     keep = g->arena; /* the vectors below work in an arena of their own */
     arena_init(&g->arena, 65536, 0);
     for (size_t k = 0; k < 3; k++)
-        json_array_foreach(json_object_get(root, kinds[k]), i, v)
-            aht_vector(g, &t, v, kinds[k]);
-    json_array_foreach(json_object_get(root, "tampered"), i, v)
-        aht_tampered(g, v);
+        json_array_foreach(json_object_get(root, kinds[k]), i, v) aht_vector(g, &t, v, kinds[k]);
+    json_array_foreach(json_object_get(root, "tampered"), i, v) aht_tampered(g, v);
     arena_free(&g->arena);
     g->arena = keep;
     chain_close(&c);
@@ -251,7 +254,8 @@ void golden_tx_headers(struct golden *g, const json_t *root)
     const json_t *v;
     size_t i;
 
-    json_array_foreach(json_object_get(root, "headers"), i, v) {
+    json_array_foreach(json_object_get(root, "headers"), i, v)
+    {
         struct bytes want = golden_hex(g, v, "bytes");
         uint8_t buf[TX_HEADER_BYTES_MAX];
         struct tx_header h, parsed;
@@ -289,8 +293,10 @@ static void key_vector(struct golden *g, const json_t *k)
     golden_check(g, is_ok && bytes_equal(bytes_of(signature.public_key, signature.public_key_len), point), "public point", k);
     golden_check(g, is_ok && state_signature_verify(point, bytes_of(signature.signature, signature.signature_len), db, 7, &HASH_EMPTY),
                  "own signature by the point", k);
-    golden_check(g, is_ok && state_signature_verify(bytes_str(golden_text(k, "publicPEM")), bytes_of(signature.signature, signature.signature_len),
-                                                    db, 7, &HASH_EMPTY), "own signature by the PEM", k);
+    golden_check(g,
+                 is_ok && state_signature_verify(bytes_str(golden_text(k, "publicPEM")), bytes_of(signature.signature, signature.signature_len), db,
+                                                 7, &HASH_EMPTY),
+                 "own signature by the PEM", k);
     signer_close(signer);
 }
 
@@ -299,9 +305,9 @@ void golden_signatures(struct golden *g, const json_t *root)
     const json_t *keys = json_object_get(root, "keys"), *v;
     size_t i;
 
-    json_array_foreach(keys, i, v)
-        key_vector(g, v);
-    json_array_foreach(json_object_get(root, "vectors"), i, v) {
+    json_array_foreach(keys, i, v) key_vector(g, v);
+    json_array_foreach(json_object_get(root, "vectors"), i, v)
+    {
         const json_t *key = json_array_get(keys, golden_u64(v, "key"));
         struct bytes db = bytes_str(golden_text(v, "db")), signature = golden_hex(g, v, "signature"), point = golden_hex(g, key, "publicPoint");
         uint8_t payload[STATE_DB_LEN_MAX + 64];

@@ -15,7 +15,16 @@
 static char dir[4000];
 static int failures, checks;
 
-#define EXPECT(cond, ...) do { checks++; if (!(cond)) { failures++; fprintf(stderr, "%s:%d: ", __FILE__, __LINE__); fprintf(stderr, __VA_ARGS__); fputc('\n', stderr); } } while (0)
+#define EXPECT(cond, ...) \
+    do { \
+        checks++; \
+        if (!(cond)) { \
+            failures++; \
+            fprintf(stderr, "%s:%d: ", __FILE__, __LINE__); \
+            fprintf(stderr, __VA_ARGS__); \
+            fputc('\n', stderr); \
+        } \
+    } while (0)
 
 static json_t *load(const char *name)
 {
@@ -129,8 +138,10 @@ static void chain_import(struct replica *r, const char *name)
 
 static void proof_v1(struct replica *r, const char *name, const json_t *v)
 {
-    uint64_t source = (uint64_t)json_integer_value(json_object_get(v, "sourceTxId")), target = (uint64_t)json_integer_value(json_object_get(v, "targetTxId"));
-    const json_t *p = json_object_get(v, "proof"), *advance = json_object_get(p, "linearAdvanceProof"), *linear = json_object_get(p, "linearProof"), *lists;
+    uint64_t source = (uint64_t)json_integer_value(json_object_get(v, "sourceTxId")),
+             target = (uint64_t)json_integer_value(json_object_get(v, "targetTxId"));
+    const json_t *p = json_object_get(v, "proof"), *advance = json_object_get(p, "linearAdvanceProof"), *linear = json_object_get(p, "linearProof"),
+                 *lists;
     struct dual_proof made;
     struct arena arena;
     struct err err;
@@ -141,17 +152,22 @@ static void proof_v1(struct replica *r, const char *name, const json_t *v)
     EXPECT(st == ST_OK, "%s: %" PRIu64 " to %" PRIu64 ": %s", name, source, target, err.text);
     if (st == ST_OK) {
         EXPECT(is_list(json_object_get(p, "inclusionProof"), &made.inclusion), "%s: %" PRIu64 " to %" PRIu64 ": inclusion", name, source, target);
-        EXPECT(is_list(json_object_get(p, "consistencyProof"), &made.consistency), "%s: %" PRIu64 " to %" PRIu64 ": consistency", name, source, target);
-        EXPECT(is_list(json_object_get(p, "lastInclusionProof"), &made.last_inclusion), "%s: %" PRIu64 " to %" PRIu64 ": last inclusion", name, source, target);
-        EXPECT(is_hash(json_object_get(p, "targetBlTxAlh"), &made.target_bl_alh), "%s: %" PRIu64 " to %" PRIu64 ": targetBlTxAlh", name, source, target);
+        EXPECT(is_list(json_object_get(p, "consistencyProof"), &made.consistency), "%s: %" PRIu64 " to %" PRIu64 ": consistency", name, source,
+               target);
+        EXPECT(is_list(json_object_get(p, "lastInclusionProof"), &made.last_inclusion), "%s: %" PRIu64 " to %" PRIu64 ": last inclusion", name,
+               source, target);
+        EXPECT(is_hash(json_object_get(p, "targetBlTxAlh"), &made.target_bl_alh), "%s: %" PRIu64 " to %" PRIu64 ": targetBlTxAlh", name, source,
+               target);
         EXPECT(is_list(json_object_get(linear, "terms"), &made.linear.terms), "%s: %" PRIu64 " to %" PRIu64 ": linear", name, source, target);
         EXPECT(made.advance.is_present == (json_is_object(advance) != 0), "%s: %" PRIu64 " to %" PRIu64 ": advance", name, source, target);
         if (made.advance.is_present && json_is_object(advance)) {
             lists = json_object_get(advance, "inclusionProofs");
-            EXPECT(is_list(json_object_get(advance, "linearProofTerms"), &made.advance.terms), "%s: %" PRIu64 " to %" PRIu64 ": advance terms", name, source, target);
+            EXPECT(is_list(json_object_get(advance, "linearProofTerms"), &made.advance.terms), "%s: %" PRIu64 " to %" PRIu64 ": advance terms", name,
+                   source, target);
             EXPECT(json_array_size(lists) == made.advance.inclusion_count, "%s: %" PRIu64 " to %" PRIu64 ": advance lists", name, source, target);
             for (size_t i = 0; i < made.advance.inclusion_count; i++)
-                EXPECT(is_list(json_array_get(lists, i), &made.advance.inclusions[i]), "%s: %" PRIu64 " to %" PRIu64 ": advance list %zu", name, source, target, i);
+                EXPECT(is_list(json_array_get(lists, i), &made.advance.inclusions[i]), "%s: %" PRIu64 " to %" PRIu64 ": advance list %zu", name,
+                       source, target, i);
         }
     }
     arena_free(&arena);
@@ -159,7 +175,8 @@ static void proof_v1(struct replica *r, const char *name, const json_t *v)
 
 static void proof_v2(struct replica *r, const char *name, const json_t *v)
 {
-    uint64_t source = (uint64_t)json_integer_value(json_object_get(v, "sourceTxId")), target = (uint64_t)json_integer_value(json_object_get(v, "targetTxId"));
+    uint64_t source = (uint64_t)json_integer_value(json_object_get(v, "sourceTxId")),
+             target = (uint64_t)json_integer_value(json_object_get(v, "targetTxId"));
     const json_t *p = json_object_get(v, "proof");
     struct dual_proof_v2 made;
     struct arena arena;
@@ -171,7 +188,8 @@ static void proof_v2(struct replica *r, const char *name, const json_t *v)
     EXPECT(st == ST_OK, "%s: %" PRIu64 " to %" PRIu64 ": %s", name, source, target, err.text);
     if (st == ST_OK) {
         EXPECT(is_list(json_object_get(p, "inclusionProof"), &made.inclusion), "%s: %" PRIu64 " to %" PRIu64 ": inclusion", name, source, target);
-        EXPECT(is_list(json_object_get(p, "consistencyProof"), &made.consistency), "%s: %" PRIu64 " to %" PRIu64 ": consistency", name, source, target);
+        EXPECT(is_list(json_object_get(p, "consistencyProof"), &made.consistency), "%s: %" PRIu64 " to %" PRIu64 ": consistency", name, source,
+               target);
     }
     arena_free(&arena);
 }
@@ -222,14 +240,16 @@ static void import_sequence(void)
         const json_t *after = json_object_get(step, "stateAfter");
         struct store_result result;
         struct store_state state;
-        enum status st = store_import(r.store, blob, json_is_true(json_object_get(step, "skipIntegrityCheck")), env_mono_ns(&r.env.env) + 1000000000, &result, &err);
+        enum status st = store_import(r.store, blob, json_is_true(json_object_get(step, "skipIntegrityCheck")), env_mono_ns(&r.env.env) + 1000000000,
+                                      &result, &err);
 
-        EXPECT((st == ST_OK) == (json_is_true(json_object_get(step, "accepted")) != 0), "step %zu (%s): %s", i, note, st == ST_OK ? "accepted" : err.text);
+        EXPECT((st == ST_OK) == (json_is_true(json_object_get(step, "accepted")) != 0), "step %zu (%s): %s", i, note,
+               st == ST_OK ? "accepted" : err.text);
         if (st != ST_OK && text != NULL)
             EXPECT(strcmp(text, err.text) == 0, "step %zu (%s): \"%s\" instead of \"%s\"", i, note, err.text, text);
         store_get_state(r.store, &state);
         EXPECT(state.tx_id == (uint64_t)json_integer_value(json_object_get(after, "txId")) && is_hash(json_object_get(after, "alh"), &state.alh),
-            "step %zu (%s): another state", i, note);
+               "step %zu (%s): another state", i, note);
         arena_reset(&arena);
     }
     arena_free(&arena);

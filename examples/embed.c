@@ -23,7 +23,7 @@ static void must(immudb_status status, const char *what)
 static void print(const char *label, const immudb_entry *e)
 {
     printf("%-8s %.*s = %.*s   (tx %" PRIu64 ", revision %" PRIu64 "%s)\n", label, (int)e->key.len, (const char *)e->key.data, (int)e->value.len,
-        (const char *)e->value.data, e->tx_id, e->revision, (e->flags & IMMUDB_ENTRY_DELETED) != 0 ? ", deleted" : "");
+           (const char *)e->value.data, e->tx_id, e->revision, (e->flags & IMMUDB_ENTRY_DELETED) != 0 ? ", deleted" : "");
 }
 
 static immudb_db *open_database(const char *path)

@@ -64,7 +64,7 @@ static immudb_status check(immudb_bytes bytes, uint64_t trusted_tx_id, const imm
     key = immudb_plain_key(proof.store_key);
     value = immudb_plain_value(proof.store_value);
     printf("proven: transaction %" PRIu64 " set \"%.*s\" to \"%.*s\"\n", proof.header->tx_id, (int)key.len, key.len > 0 ? (const char *)key.data : "",
-        (int)value.len, value.len > 0 ? (const char *)value.data : "");
+           (int)value.len, value.len > 0 ? (const char *)value.data : "");
     printf("trust from now on: %" PRIu64 " ", tx_id);
     for (size_t i = 0; i < sizeof alh.bytes; i++)
         printf("%02x", alh.bytes[i]);

@@ -35,7 +35,7 @@ typedef void (*immudb_log_fn)(void *ctx, int level, const char *text);
 
 typedef struct immudb_runtime_options {
     size_t size;
-    uint64_t memory_limit;   /* bytes for caches, queues and tables together; 0 = 256 MiB, or half of the control group's limit when smaller; at least 8 MiB */
+    uint64_t memory_limit;   /* caches, queues and tables together; 0 = 256 MiB, or half of the control group's limit when smaller; at least 8 MiB */
     uint32_t handles_max;    /* open files kept; 0 = 256 */
     uint32_t sync_threads;   /* that carry commits submitted without blocking; 0 = 4 */
     uint32_t worker_threads; /* for long reads; 0 = twice the CPUs */
@@ -54,31 +54,31 @@ IMMUDB_API immudb_status immudb_runtime_free(immudb_runtime *runtime, immudb_err
 
 /* flags of immudb_options */
 enum {
-    IMMUDB_CREATE = 1,              /* make the directory when it is missing (its parent must exist) */
+    IMMUDB_CREATE = 1, /* make the directory when it is missing (its parent must exist) */
     IMMUDB_OPEN_READ_ONLY = 2,
-    IMMUDB_ASYNC = 4,               /* a commit answers once it is written; it survives a crash once immudb_state.tx_id has reached it */
-    IMMUDB_EXTERNAL_COMMIT = 8,     /* transactions wait for immudb_allow_commit(); implies durable commits */
+    IMMUDB_ASYNC = 4,           /* a commit answers once it is written; it survives a crash once immudb_state.tx_id has reached it */
+    IMMUDB_EXTERNAL_COMMIT = 8, /* transactions wait for immudb_allow_commit(); implies durable commits */
     IMMUDB_EXCLUDE_COMMIT_TIME = 16,
-    IMMUDB_HEADER_V0 = 32           /* write headers of version 0 (no metadata), for old readers */
+    IMMUDB_HEADER_V0 = 32 /* write headers of version 0 (no metadata), for old readers */
 };
 
 typedef struct immudb_options {
     size_t size;
-    immudb_runtime *runtime;  /* NULL = the database makes one of its own from runtime_options */
+    immudb_runtime *runtime; /* NULL = the database makes one of its own from runtime_options */
     const immudb_runtime_options *runtime_options;
-    immudb_signer *signer;    /* for immudb_state_sign(); must outlive the database */
-    const char *name;         /* that states are signed under; NULL = "defaultdb"; at most 256 bytes; copied */
+    immudb_signer *signer; /* for immudb_state_sign(); must outlive the database */
+    const char *name;      /* that states are signed under; NULL = "defaultdb"; at most 256 bytes; copied */
     uint32_t flags;
-    uint32_t tx_entries_max;  /* 0 = 1,024 */
-    uint32_t key_len_max;     /* of the store key, first byte included; 0 = 1,024; at most 65,535 */
-    uint32_t value_len_max;   /* of the store value, first byte included; 0 = 32 MiB */
-    uint32_t read_set_max;    /* reads that one transaction may do; 0 = 100,000 */
-    uint32_t waiters_max;     /* threads in immudb_wait_indexed(); 0 = 1,000 */
-    uint32_t batch_txs_max;   /* transactions that share one write and sync; 0 = 4,096 */
+    uint32_t tx_entries_max;         /* 0 = 1,024 */
+    uint32_t key_len_max;            /* of the store key, first byte included; 0 = 1,024; at most 65,535 */
+    uint32_t value_len_max;          /* of the store value, first byte included; 0 = 32 MiB */
+    uint32_t read_set_max;           /* reads that one transaction may do; 0 = 100,000 */
+    uint32_t waiters_max;            /* threads in immudb_wait_indexed(); 0 = 1,000 */
+    uint32_t batch_txs_max;          /* transactions that share one write and sync; 0 = 4,096 */
     uint32_t async_sync_interval_ms; /* IMMUDB_ASYNC: synced in the background at least so often; 0 = 20 */
-    uint64_t batch_bytes_max; /* 0 = 4 MiB */
-    uint64_t tx_bytes_max;    /* 0 = 1 GiB */
-    uint64_t memtable_bytes_max; /* 0 = a share of the memory limit */
+    uint64_t batch_bytes_max;        /* 0 = 4 MiB */
+    uint64_t tx_bytes_max;           /* 0 = 1 GiB */
+    uint64_t memtable_bytes_max;     /* 0 = a share of the memory limit */
 } immudb_options;
 IMMUDB_SIZED_(immudb_options)
 
@@ -129,23 +129,23 @@ typedef struct immudb_entry {
     immudb_bytes referenced_key; /* IMMUDB_ENTRY_REFERENCE */
     uint64_t referenced_tx_id;   /* where the value of a reference was found; not followed: the transaction it is bound to, 0 = none */
     uint64_t tx_id;
-    uint64_t revision;           /* 1 for the key's first version; 0 = not known (reads at a transaction) */
-    int64_t expires_at;          /* unix seconds */
-    uint32_t entry_index;        /* in its transaction, from 0 */
+    uint64_t revision;    /* 1 for the key's first version; 0 = not known (reads at a transaction) */
+    int64_t expires_at;   /* unix seconds */
+    uint32_t entry_index; /* in its transaction, from 0 */
     uint32_t flags;
-    uint64_t value_len;          /* of the store value, also when the value itself was not asked for */
-    immudb_hash value_hash;      /* SHA-256 of the store value */
+    uint64_t value_len;     /* of the store value, also when the value itself was not asked for */
+    immudb_hash value_hash; /* SHA-256 of the store value */
 } immudb_entry;
 IMMUDB_SIZED_(immudb_entry)
 
 /* flags of reads and writes */
 enum {
-    IMMUDB_RAW = 1,          /* keys and values are store keys and store values, first byte included; references are not followed */
-    IMMUDB_WITH_DELETED = 2, /* deleted and expired entries are answered too; their flags say so */
-    IMMUDB_NO_VALUE = 4,     /* value stays empty; saves reading it */
-    IMMUDB_NO_FOLLOW = 8,    /* references are not followed: value stays empty */
+    IMMUDB_RAW = 1,            /* keys and values are store keys and store values, first byte included; references are not followed */
+    IMMUDB_WITH_DELETED = 2,   /* deleted and expired entries are answered too; their flags say so */
+    IMMUDB_NO_VALUE = 4,       /* value stays empty; saves reading it */
+    IMMUDB_NO_FOLLOW = 8,      /* references are not followed: value stays empty */
     IMMUDB_NON_INDEXABLE = 16, /* writes: the entry is not found by key, only through its transaction */
-    IMMUDB_EXPIRES = 32      /* writes: immudb_set_options.expires_at holds */
+    IMMUDB_EXPIRES = 32        /* writes: immudb_set_options.expires_at holds */
 };
 
 /* ------------------------------------------------------------ writing, one call */
@@ -182,7 +182,8 @@ IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_set(immudb_db *db, immudb_bytes 
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_set_many(immudb_db *db, const immudb_pair *pairs, size_t pair_count, uint32_t flags,
                                                          immudb_committed *committed, immudb_error *err);
 /* Marks the key as deleted; its history stays. IMMUDB_NOT_FOUND: there is none. IMMUDB_CONFLICT: it changed meanwhile. flags: IMMUDB_RAW. */
-IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_delete(immudb_db *db, immudb_bytes key, uint32_t flags, immudb_committed *committed, immudb_error *err);
+IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_delete(immudb_db *db, immudb_bytes key, uint32_t flags, immudb_committed *committed,
+                                                       immudb_error *err);
 
 /* ------------------------------------------------------------ transactions */
 
@@ -194,9 +195,9 @@ enum {
 typedef struct immudb_tx_options {
     size_t size;
     int32_t mode;
-    uint32_t wait_durable;   /* 1: with IMMUDB_ASYNC too the commit answers only once it is on disk */
-    uint64_t read_tx_id;     /* read only as of this transaction, for IMMUDB_TX_READ_ONLY; 0 = the newest */
-    uint64_t timeout_ms;     /* of the commit: not begun by then = IMMUDB_TIMEOUT and not written; 0 = none (10 s where it must wait) */
+    uint32_t wait_durable; /* 1: with IMMUDB_ASYNC too the commit answers only once it is on disk */
+    uint64_t read_tx_id;   /* read only as of this transaction, for IMMUDB_TX_READ_ONLY; 0 = the newest */
+    uint64_t timeout_ms;   /* of the commit: not begun by then = IMMUDB_TIMEOUT and not written; 0 = none (10 s where it must wait) */
 } immudb_tx_options;
 IMMUDB_SIZED_(immudb_tx_options)
 
@@ -235,7 +236,8 @@ IMMUDB_API void immudb_tx_commit_async(immudb_tx *tx, immudb_commit_fn fn, void 
 /* Returns at once, with something to wait for. A failure means nothing was submitted; errors of the commit come from the ticket. */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_tx_commit_ticket(immudb_tx *tx, immudb_ticket **out, immudb_error *err);
 /* The status of the commit, or IMMUDB_BUSY when it is not done after timeout_ms (0 = only look). May be asked again and again. */
-IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_ticket_wait(immudb_ticket *ticket, uint64_t timeout_ms, immudb_committed *committed, immudb_error *err);
+IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_ticket_wait(immudb_ticket *ticket, uint64_t timeout_ms, immudb_committed *committed,
+                                                            immudb_error *err);
 /* Also before it is done: the commit goes on. NULL is allowed. */
 IMMUDB_API void immudb_ticket_free(immudb_ticket *ticket);
 
@@ -313,9 +315,9 @@ IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_tx_since(immudb_db *db, int64_t 
 
 typedef struct immudb_state {
     size_t size;
-    uint64_t tx_id;               /* committed and on disk: what may be proven and trusted; 0 = empty */
-    immudb_hash alh;              /* SHA-256("") for 0 */
-    uint64_t visible_tx_id;       /* what reads see: larger with IMMUDB_ASYNC for a moment */
+    uint64_t tx_id;         /* committed and on disk: what may be proven and trusted; 0 = empty */
+    immudb_hash alh;        /* SHA-256("") for 0 */
+    uint64_t visible_tx_id; /* what reads see: larger with IMMUDB_ASYNC for a moment */
     uint64_t precommitted_tx_id;
     immudb_hash precommitted_alh;
 } immudb_state;
@@ -338,8 +340,9 @@ IMMUDB_API void immudb_signer_free(immudb_signer *signer);
 /* Only of what is on disk: transactions up to immudb_state.tx_id, IMMUDB_NOT_FOUND otherwise. They are checked with the functions of immudb_verify.h. */
 
 /* The key's entry in transaction tx_id. digest may be NULL. flags: IMMUDB_RAW. */
-IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_prove_inclusion(immudb_db *db, uint64_t tx_id, immudb_bytes key, uint32_t flags, immudb_buffer *buffer,
-                                                                immudb_inclusion_proof *out, immudb_hash *digest, immudb_error *err);
+IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_prove_inclusion(immudb_db *db, uint64_t tx_id, immudb_bytes key, uint32_t flags,
+                                                                immudb_buffer *buffer, immudb_inclusion_proof *out, immudb_hash *digest,
+                                                                immudb_error *err);
 /* source_tx_id <= target_tx_id: IMMUDB_INVALID otherwise. IMMUDB_LIMIT: more than a million terms. */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_prove_dual(immudb_db *db, uint64_t source_tx_id, uint64_t target_tx_id, immudb_buffer *buffer,
                                                            immudb_dual_proof *out, immudb_error *err);
@@ -366,16 +369,16 @@ IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_verified_get(immudb_db *db, immu
 /* ------------------------------------------------------------ export, import, replication */
 
 enum {
-    IMMUDB_SKIP_INTEGRITY = 1,     /* export: leave the root over the entries out; import: do not compare it */
-    IMMUDB_WITH_PRECOMMITTED = 2   /* export: transactions that wait for immudb_allow_commit() too */
+    IMMUDB_SKIP_INTEGRITY = 1,   /* export: leave the root over the entries out; import: do not compare it */
+    IMMUDB_WITH_PRECOMMITTED = 2 /* export: transactions that wait for immudb_allow_commit() too */
 };
 /* One transaction as bytes, in the published format. IMMUDB_NOT_FOUND: not there, or not yet on disk. */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_export(immudb_db *db, uint64_t tx_id, uint32_t flags, immudb_buffer *buffer, immudb_bytes *out,
                                                        immudb_error *err);
 /* Adds the next transaction of another database's history to this one, exactly as it was. Waits up to timeout_ms (0 = 10 s) when its predecessor is missing.
  * IMMUDB_EXISTS: it is there already. IMMUDB_INVALID, IMMUDB_CORRUPT: it does not continue this history. */
-IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_import(immudb_db *db, immudb_bytes blob, uint32_t flags, uint64_t timeout_ms, immudb_committed *committed,
-                                                       immudb_error *err);
+IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_import(immudb_db *db, immudb_bytes blob, uint32_t flags, uint64_t timeout_ms,
+                                                       immudb_committed *committed, immudb_error *err);
 /* IMMUDB_EXTERNAL_COMMIT: transactions up to tx_id, whose hash is alh, may commit. IMMUDB_CORRUPT: it is another one here. */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_allow_commit(immudb_db *db, uint64_t tx_id, const immudb_hash *alh, immudb_error *err);
 /* Drops the precommitted transactions above tx_id. */
@@ -395,7 +398,8 @@ IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_truncate(immudb_db *db, uint64_t
 typedef int (*immudb_finding_fn)(void *ctx, uint64_t tx_id, const char *what);
 /* Checks every byte against every hash: checksums, values, entries, chain, tree, index. Long; beside other work. Findings do not fail the call:
  * *finding_count (may be NULL) tells. fn may be NULL. */
-IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_store_verify(immudb_db *db, immudb_finding_fn fn, void *ctx, uint64_t *finding_count, immudb_error *err);
+IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_store_verify(immudb_db *db, immudb_finding_fn fn, void *ctx, uint64_t *finding_count,
+                                                             immudb_error *err);
 
 typedef struct immudb_memory_use {
     uint64_t used, peak, limit; /* bytes. Never changes */
@@ -406,11 +410,11 @@ typedef struct immudb_stats {
     uint64_t queue_length, queue_bytes;
     uint64_t snapshots_open, snapshots_idle; /* idle: not used for 5 minutes */
     uint64_t waiters, clock_jumps;
-    uint64_t disk_bytes;       /* of all files */
+    uint64_t disk_bytes; /* of all files */
     uint64_t log_bytes, log_segments, log_bytes_zeroed_ahead;
     uint64_t tree_bytes, tree_pages_rebuilt;
     uint64_t index_bytes, index_runs, index_run_entries, index_memtable_entries, index_flushes, index_merges, index_damaged_runs;
-    uint64_t memory_bytes;     /* of this database alone */
+    uint64_t memory_bytes; /* of this database alone */
     /* of the runtime, all databases together */
     immudb_memory_use memory_cache, memory_memtable, memory_queue, memory_request, memory_tree, memory_other;
     uint64_t memory_limit;

@@ -49,21 +49,21 @@ IMMUDB_API const char *immudb_version(void);
 typedef int32_t immudb_status;
 enum {
     IMMUDB_OK = 0,
-    IMMUDB_NO_MEMORY = 1,    /* an allocation failed, or the memory limit is reached */
-    IMMUDB_IO = 2,           /* the operating system reported a failure: os_errno */
-    IMMUDB_NO_SPACE = 3,     /* the disk is full; heals by itself when space returns */
-    IMMUDB_CORRUPT = 4,      /* stored or received bytes contradict themselves; a proof does not prove */
-    IMMUDB_INVALID = 5,      /* the arguments are not acceptable */
-    IMMUDB_NOT_FOUND = 6,    /* what was asked for does not exist; the end of a cursor */
-    IMMUDB_EXISTS = 7,       /* what was to be made exists already */
-    IMMUDB_CONFLICT = 8,     /* a concurrent change won, or a precondition does not hold */
-    IMMUDB_LIMIT = 9,        /* a named limit is exceeded */
-    IMMUDB_READ_ONLY = 10,   /* the database refuses writes: opened so, damaged, or a sync failed */
-    IMMUDB_BUSY = 11,        /* in use by somebody else, or not possible right now */
-    IMMUDB_TIMEOUT = 12,     /* the time was over before the work was begun: nothing was done */
-    IMMUDB_CANCELLED = 13,   /* given up before the work was begun */
-    IMMUDB_CLOSED = 14,      /* the object is closed or closing */
-    IMMUDB_UNSUPPORTED = 15  /* a format or an option of a later release */
+    IMMUDB_NO_MEMORY = 1,   /* an allocation failed, or the memory limit is reached */
+    IMMUDB_IO = 2,          /* the operating system reported a failure: os_errno */
+    IMMUDB_NO_SPACE = 3,    /* the disk is full; heals by itself when space returns */
+    IMMUDB_CORRUPT = 4,     /* stored or received bytes contradict themselves; a proof does not prove */
+    IMMUDB_INVALID = 5,     /* the arguments are not acceptable */
+    IMMUDB_NOT_FOUND = 6,   /* what was asked for does not exist; the end of a cursor */
+    IMMUDB_EXISTS = 7,      /* what was to be made exists already */
+    IMMUDB_CONFLICT = 8,    /* a concurrent change won, or a precondition does not hold */
+    IMMUDB_LIMIT = 9,       /* a named limit is exceeded */
+    IMMUDB_READ_ONLY = 10,  /* the database refuses writes: opened so, damaged, or a sync failed */
+    IMMUDB_BUSY = 11,       /* in use by somebody else, or not possible right now */
+    IMMUDB_TIMEOUT = 12,    /* the time was over before the work was begun: nothing was done */
+    IMMUDB_CANCELLED = 13,  /* given up before the work was begun */
+    IMMUDB_CLOSED = 14,     /* the object is closed or closing */
+    IMMUDB_UNSUPPORTED = 15 /* a format or an option of a later release */
 };
 /* "ok", "not found", ...; "unknown status" for others. Static. */
 IMMUDB_API const char *immudb_status_name(immudb_status status);
@@ -128,10 +128,10 @@ IMMUDB_API immudb_bytes immudb_plain_value(immudb_bytes store_value);
 /* A transaction's header. */
 typedef struct immudb_header {
     size_t size;
-    uint64_t tx_id;          /* counted from 1 */
-    int64_t ts;              /* unix seconds; 0 when the database leaves the time out */
-    uint64_t bl_tx_id;       /* how many transactions the main tree held when the header was made */
-    uint32_t version;        /* 0 or 1 */
+    uint64_t tx_id;    /* counted from 1 */
+    int64_t ts;        /* unix seconds; 0 when the database leaves the time out */
+    uint64_t bl_tx_id; /* how many transactions the main tree held when the header was made */
+    uint32_t version;  /* 0 or 1 */
     uint32_t entry_count;
     immudb_hash prev_alh;    /* accumulative linear hash of the transaction before; SHA-256("") for the first */
     immudb_hash eh;          /* root over the entries */
@@ -204,14 +204,14 @@ IMMUDB_SIZED_(immudb_dual_proof_v2)
 /* All of these: IMMUDB_OK when the proof proves, IMMUDB_CORRUPT when it does not. Pure: no allocation, no I/O.
  *
  * immudb_verify_inclusion(): digest is the entry's, eh the root from the transaction's header (which must be trusted, or verified next). */
-IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_verify_inclusion(const immudb_inclusion_proof *proof, const immudb_hash *digest, const immudb_hash *eh,
-                                                                 immudb_error *err);
+IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_verify_inclusion(const immudb_inclusion_proof *proof, const immudb_hash *digest,
+                                                                 const immudb_hash *eh, immudb_error *err);
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_verify_linear(const immudb_linear_proof *proof, uint64_t source_tx_id, uint64_t target_tx_id,
                                                               const immudb_hash *source_alh, const immudb_hash *target_alh, immudb_error *err);
 /* tree_root is the root of the main tree at tree_size. */
-IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_verify_linear_advance(const immudb_linear_advance_proof *proof, uint64_t start_tx_id, uint64_t end_tx_id,
-                                                                      const immudb_hash *end_alh, const immudb_hash *tree_root, uint64_t tree_size,
-                                                                      immudb_error *err);
+IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_verify_linear_advance(const immudb_linear_advance_proof *proof, uint64_t start_tx_id,
+                                                                      uint64_t end_tx_id, const immudb_hash *end_alh, const immudb_hash *tree_root,
+                                                                      uint64_t tree_size, immudb_error *err);
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_verify_dual(const immudb_dual_proof *proof, uint64_t source_tx_id, uint64_t target_tx_id,
                                                             const immudb_hash *source_alh, const immudb_hash *target_alh, immudb_error *err);
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_verify_dual_v2(const immudb_dual_proof_v2 *proof, uint64_t source_tx_id, uint64_t target_tx_id,
@@ -227,32 +227,34 @@ IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_verify_tree_consistency(immudb_h
 typedef struct immudb_entry_proof {
     size_t size;
     immudb_bytes store_key;
-    immudb_bytes store_value;          /* NULL data and value_is_gone when it was truncated away */
-    immudb_bytes metadata;             /* canonical bytes, 0..11 */
-    immudb_hash value_hash;            /* used when value_is_gone; otherwise computed from the value */
-    uint32_t value_is_gone;            /* 0 or 1 */
+    immudb_bytes store_value; /* NULL data and value_is_gone when it was truncated away */
+    immudb_bytes metadata;    /* canonical bytes, 0..11 */
+    immudb_hash value_hash;   /* used when value_is_gone; otherwise computed from the value */
+    uint32_t value_is_gone;   /* 0 or 1 */
     uint32_t reserved;
     const immudb_inclusion_proof *inclusion;
-    const immudb_header *header;       /* of the entry's transaction */
-    const immudb_dual_proof *dual;     /* to the trusted transaction; NULL when nothing was trusted yet */
+    const immudb_header *header;   /* of the entry's transaction */
+    const immudb_dual_proof *dual; /* to the trusted transaction; NULL when nothing was trusted yet */
 } immudb_entry_proof;
 IMMUDB_SIZED_(immudb_entry_proof)
 
 /* Checks everything against what the caller trusts: trusted_tx_id and trusted_alh, or 0 and NULL at the very first time ("trust on first use": then only the
  * inclusion in the header is checked). On success *new_tx_id and *new_alh (may be NULL) are what to trust from now on: the newer of both transactions. */
-IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_verify_entry_proof(const immudb_entry_proof *proof, uint64_t trusted_tx_id, const immudb_hash *trusted_alh,
-                                                                   uint64_t *new_tx_id, immudb_hash *new_alh, immudb_error *err);
+IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_verify_entry_proof(const immudb_entry_proof *proof, uint64_t trusted_tx_id,
+                                                                   const immudb_hash *trusted_alh, uint64_t *new_tx_id, immudb_hash *new_alh,
+                                                                   immudb_error *err);
 
 /* As bytes, for files and messages; format in docs/design/004-c-abi.md. Decoding checks the form alone (IMMUDB_CORRUPT; IMMUDB_UNSUPPORTED: a later format);
  * what comes out is only worth something after immudb_verify_entry_proof(). The decoded proof borrows from in. */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_entry_proof_encode(const immudb_entry_proof *proof, immudb_buffer *buffer, immudb_bytes *out,
                                                                    immudb_error *err);
-IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_entry_proof_decode(immudb_bytes in, immudb_buffer *buffer, immudb_entry_proof *out, immudb_error *err);
+IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_entry_proof_decode(immudb_bytes in, immudb_buffer *buffer, immudb_entry_proof *out,
+                                                                   immudb_error *err);
 
 /* --- signed states --- */
 typedef struct immudb_signature {
     size_t size;
-    uint32_t signature_len;  /* 0 = none */
+    uint32_t signature_len; /* 0 = none */
     uint32_t public_key_len;
     uint8_t signature[160];  /* ASN.1 DER ECDSA over the SHA-256 of the payload */
     uint8_t public_key[160]; /* uncompressed point */

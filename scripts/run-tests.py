@@ -4,7 +4,7 @@
     run-tests.py --build build LEVEL [--only SUBSTRING ...]
 
 quick    unit tests of the release build
-lint     include direction, banned calls
+lint     include direction, banned calls, formatting
 offline  lint, gcc and clang with warnings as errors, unit and slow tests (crash tests), golden proofs, asan+ubsan, tsan, fuzzing
 all      offline, and what needs package registries: golden gRPC transcripts, official SDKs, kill -9 rounds, hostile clients
 
@@ -154,6 +154,7 @@ def threaded_tests():
 
 def lint(r):
     r.run("lint includes and calls", [sys.executable, "scripts/check-includes.py"], count="exit")
+    r.run("lint formatting", ["sh", "-c", "git ls-files -z '*.c' '*.h' | xargs -0 clang-format --dry-run -Werror"], count="exit")
 
 
 def offline(r, shared_env):

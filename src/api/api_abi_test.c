@@ -62,8 +62,9 @@ static void test_layout(void **state)
 
 static void test_numbers(void **state)
 {
-    static const char *const names[] = {"ok", "out of memory", "input/output error", "no space left", "corrupt", "invalid", "not found", "exists already", "conflict",
-        "limit exceeded", "read-only", "busy", "timeout", "cancelled", "closed", "unsupported"};
+    static const char *const names[] = {
+        "ok",       "out of memory",  "input/output error", "no space left", "corrupt", "invalid",   "not found", "exists already",
+        "conflict", "limit exceeded", "read-only",          "busy",          "timeout", "cancelled", "closed",    "unsupported"};
 
     (void)state;
     for (immudb_status i = 0; i <= IMMUDB_UNSUPPORTED; i++) {
@@ -279,8 +280,8 @@ static void test_null(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layout), cmocka_unit_test(test_numbers), cmocka_unit_test(test_sizes), cmocka_unit_test(test_null)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_layout), cmocka_unit_test(test_numbers), cmocka_unit_test(test_sizes),
+                                       cmocka_unit_test(test_null)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

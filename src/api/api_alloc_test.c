@@ -62,14 +62,17 @@ static immudb_status work_calls(struct fixture *f, int n)
     immudb_entry_proof_init(&decoded);
     snprintf(key, sizeof key, "c%d", n);
     if ((st = immudb_buffer_create(&buffer, &err)) != IMMUDB_OK || (st = immudb_buffer_create(&other, &err)) != IMMUDB_OK ||
-        (st = immudb_set(f->db, S(key), S("v"), NULL, NULL, &err)) != IMMUDB_OK || (st = immudb_snapshot_open(f->db, 0, &snapshot, &err)) != IMMUDB_OK ||
-        (st = immudb_get(f->db, S("base"), NULL, buffer, &e, &err)) != IMMUDB_OK || (st = immudb_history(f->db, snapshot, S("base"), 0, 0, &cursor, &err)) != IMMUDB_OK)
+        (st = immudb_set(f->db, S(key), S("v"), NULL, NULL, &err)) != IMMUDB_OK ||
+        (st = immudb_snapshot_open(f->db, 0, &snapshot, &err)) != IMMUDB_OK ||
+        (st = immudb_get(f->db, S("base"), NULL, buffer, &e, &err)) != IMMUDB_OK ||
+        (st = immudb_history(f->db, snapshot, S("base"), 0, 0, &cursor, &err)) != IMMUDB_OK)
         goto done;
     while (st == IMMUDB_OK)
         st = immudb_cursor_next(cursor, &e, &err);
     if (st != IMMUDB_NOT_FOUND || (st = immudb_verified_get(f->db, S("base"), 0, 0, &trusted, buffer, &e, &err)) != IMMUDB_OK ||
         (st = immudb_prove_entry(f->db, S("base"), 0, 1, 0, buffer, &proof, &err)) != IMMUDB_OK ||
-        (st = immudb_entry_proof_encode(&proof, other, &bytes, &err)) != IMMUDB_OK || (st = immudb_entry_proof_decode(bytes, buffer, &decoded, &err)) != IMMUDB_OK ||
+        (st = immudb_entry_proof_encode(&proof, other, &bytes, &err)) != IMMUDB_OK ||
+        (st = immudb_entry_proof_decode(bytes, buffer, &decoded, &err)) != IMMUDB_OK ||
         (st = immudb_export(f->db, 1, 0, buffer, &bytes, &err)) != IMMUDB_OK || (st = immudb_tx_begin(f->db, NULL, &tx, &err)) != IMMUDB_OK)
         goto done;
     if ((st = immudb_tx_set(tx, S(key), S("w"), NULL, &err)) != IMMUDB_OK)

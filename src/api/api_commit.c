@@ -151,7 +151,7 @@ void immudb_tx_commit_async(immudb_tx *tx, immudb_commit_fn fn, void *ctx)
 enum { TICKET_PENDING = 0, TICKET_AWAITED, TICKET_DONE };
 struct immudb_ticket {
     _Atomic uint32_t state, refs;
-    immudb_status status;       /* below: valid once done */
+    immudb_status status; /* below: valid once done */
     immudb_committed committed;
     immudb_error err;
 };

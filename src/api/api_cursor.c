@@ -207,9 +207,15 @@ immudb_status immudb_cursor_next(immudb_cursor *c, immudb_entry *out, immudb_err
     if (c->is_failed)
         return api_result(err_set(&err, ST_INVALID, 0, "the cursor has failed before"), &err, error);
     switch (c->kind) {
-    case CURSOR_SCAN: st = c->is_ended && !c->was_in_tx ? ST_NOT_FOUND : scan_next(c, &e, &err); break;
-    case CURSOR_HISTORY: st = history_next(c, &e, &err); break;
-    case CURSOR_TX: st = tx_entry_next(c, &e, &err); break;
+    case CURSOR_SCAN:
+        st = c->is_ended && !c->was_in_tx ? ST_NOT_FOUND : scan_next(c, &e, &err);
+        break;
+    case CURSOR_HISTORY:
+        st = history_next(c, &e, &err);
+        break;
+    case CURSOR_TX:
+        st = tx_entry_next(c, &e, &err);
+        break;
     }
     if (st == ST_OK)
         sized_out(out, &e, sizeof e);

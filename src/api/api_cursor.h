@@ -12,32 +12,32 @@ struct immudb_cursor {
     enum cursor_kind kind;
     uint32_t flags;
     int64_t now_s;
-    struct store_snapshot *own;   /* NULL: the view is somebody else's */
+    struct store_snapshot *own; /* NULL: the view is somebody else's */
     struct index_snapshot *index;
     struct log_pin pin;
-    struct arena arena;           /* of the entry that was answered last */
-    struct arena keys;            /* for the life of the cursor */
+    struct arena arena; /* of the entry that was answered last */
+    struct arena keys;  /* for the life of the cursor */
     bool is_ended, is_failed;
 
     /* CURSOR_SCAN */
     struct index_cursor *scan;
     struct index_scan_options range;
     uint64_t skip;
-    bool has_version;             /* version and key are the index's next, not yet answered */
+    bool has_version; /* version and key are the index's next, not yet answered */
     struct bytes key;
     struct index_version version;
     uint64_t revision;
 
     /* in a transaction */
-    immudb_tx *tx;                /* NULL: none, or it has ended */
+    immudb_tx *tx; /* NULL: none, or it has ended */
     bool was_in_tx;
-    immudb_cursor *next, **at;    /* in tx->cursors */
-    struct tx_item *own_writes;   /* copies, sorted; malloc'ed */
+    immudb_cursor *next, **at;  /* in tx->cursors */
+    struct tx_item *own_writes; /* copies, sorted; malloc'ed */
     size_t own_count, own_at;
-    uint8_t *passed;              /* store key that was passed last; malloc'ed */
+    uint8_t *passed; /* store key that was passed last; malloc'ed */
     size_t passed_len, passed_cap;
     bool has_passed;
-    uint8_t prefix_byte;          /* of store keys in this namespace, before index keys; meaningless for the catalog */
+    uint8_t prefix_byte; /* of store keys in this namespace, before index keys; meaningless for the catalog */
 
     /* CURSOR_HISTORY */
     struct bytes history_key;
@@ -50,7 +50,6 @@ struct immudb_cursor {
     struct log_tx log_tx;
     uint32_t entry_at;
 };
-
 
 MUST_USE enum status cursor_make(immudb_db *db, enum cursor_kind kind, uint32_t flags, immudb_cursor **out, struct err *err);
 /* The view of a snapshot, or a new one of its own. */

@@ -130,8 +130,11 @@ immudb_status immudb_uuid(immudb_db *db, uint8_t out[16], immudb_error *error)
 
 immudb_status immudb_health_get(immudb_db *db, immudb_health *out, immudb_error *error)
 {
-    static const int32_t KINDS[] = {[STORE_HEALTHY] = IMMUDB_HEALTHY, [STORE_REBUILDING] = IMMUDB_REBUILDING, [STORE_DEGRADED] = IMMUDB_OUT_OF_SPACE,
-        [STORE_READ_ONLY_DAMAGED] = IMMUDB_READ_ONLY_DAMAGED, [STORE_READ_ONLY_FAILED] = IMMUDB_READ_ONLY_FAILED};
+    static const int32_t KINDS[] = {[STORE_HEALTHY] = IMMUDB_HEALTHY,
+                                    [STORE_REBUILDING] = IMMUDB_REBUILDING,
+                                    [STORE_DEGRADED] = IMMUDB_OUT_OF_SPACE,
+                                    [STORE_READ_ONLY_DAMAGED] = IMMUDB_READ_ONLY_DAMAGED,
+                                    [STORE_READ_ONLY_FAILED] = IMMUDB_READ_ONLY_FAILED};
     struct store_health health;
     immudb_health h;
     struct err err;

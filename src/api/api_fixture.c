@@ -95,8 +95,8 @@ const char *listed(immudb_cursor *c)
     text[0] = '\0';
     immudb_entry_init(&e);
     while ((st = immudb_cursor_next(c, &e, E)) == IMMUDB_OK) {
-        len += (size_t)snprintf(text + len, sizeof text - len, "%.*s=%.*s ", (int)e.key.len, e.key.len > 0 ? (const char *)e.key.data : "", (int)e.value.len,
-            e.value.len > 0 ? (const char *)e.value.data : "");
+        len += (size_t)snprintf(text + len, sizeof text - len, "%.*s=%.*s ", (int)e.key.len, e.key.len > 0 ? (const char *)e.key.data : "",
+                                (int)e.value.len, e.value.len > 0 ? (const char *)e.value.data : "");
         assert_true(len < sizeof text);
     }
     status_is(st, IMMUDB_NOT_FOUND, E, "the end of a list", __LINE__);

@@ -61,7 +61,8 @@ static uint32_t flags_of(const struct kv_metadata *md, int64_t now_s)
     return flags;
 }
 
-enum status entry_describe(const struct entry_want *w, uint64_t tx_id, uint32_t entry_index, const struct tx_entry *e, immudb_entry *out, struct err *err)
+enum status entry_describe(const struct entry_want *w, uint64_t tx_id, uint32_t entry_index, const struct tx_entry *e, immudb_entry *out,
+                           struct err *err)
 {
     struct kv_metadata md = {false, false, false, 0};
     struct bytes key = e->key;
@@ -86,8 +87,8 @@ enum status entry_describe(const struct entry_want *w, uint64_t tx_id, uint32_t 
 }
 
 /* Reads the entry; a value that was truncated away is no failure. */
-static enum status entry_load(const struct entry_want *w, struct log_pin *pin, uint64_t tx_id, uint32_t entry_index, bool want_value, struct tx_entry *e,
-                              struct err *err)
+static enum status entry_load(const struct entry_want *w, struct log_pin *pin, uint64_t tx_id, uint32_t entry_index, bool want_value,
+                              struct tx_entry *e, struct err *err)
 {
     enum status st;
 

@@ -79,7 +79,7 @@ MUST_USE enum status entry_refuse_dead(const immudb_entry *e, uint32_t flags, st
 MUST_USE enum status get_latest(struct entry_want *w, const struct key_ref *key, immudb_entry *out, struct err *err);
 
 /* --- transactions --- */
-struct tx_item { /* a key that a read-write transaction has touched */
+struct tx_item {             /* a key that a read-write transaction has touched */
     struct bytes key, value; /* store key, store value */
     struct kv_metadata md;
     bool is_written, is_read;
@@ -91,19 +91,19 @@ struct tx_range {
 enum { TX_INLINE_BYTES = 208 };
 struct immudb_tx {
     immudb_db *db;
-    struct store_draft *draft;    /* NULL: read only */
-    struct store_snapshot *view;  /* of reads; NULL until the first */
+    struct store_draft *draft;   /* NULL: read only */
+    struct store_snapshot *view; /* of reads; NULL until the first */
     int32_t mode;
     bool wait_durable, has_extra;
     uint64_t read_tx_id, timeout_ms;
-    struct tx_item *items;        /* read-write: malloc'ed */
+    struct tx_item *items; /* read-write: malloc'ed */
     uint32_t item_count, item_cap, write_count, read_count;
-    uint32_t *writes;             /* indexes of items in the order of their first write; item_cap of them */
-    uint32_t *table;              /* 1 + index of item, open addressing; 2 * item_cap of them */
+    uint32_t *writes; /* indexes of items in the order of their first write; item_cap of them */
+    uint32_t *table;  /* 1 + index of item, open addressing; 2 * item_cap of them */
     struct tx_range *ranges;
     uint32_t range_count;
-    bool lost_range;              /* memory was short: the commit must fail */
-    immudb_cursor *cursors;       /* open ones */
+    bool lost_range;        /* memory was short: the commit must fail */
+    immudb_cursor *cursors; /* open ones */
     immudb_commit_fn fn;
     void *fn_ctx;
     struct arena arena;
@@ -120,7 +120,8 @@ const struct tx_item *tx_find(const immudb_tx *tx, struct bytes store_key);
 void tx_free(immudb_tx *tx);
 MUST_USE enum status tx_count_read(immudb_tx *tx, struct err *err);
 /* From an own write. */
-MUST_USE enum status entry_pending(const struct tx_item *item, int64_t now_s, uint32_t flags, struct arena *arena, immudb_entry *out, struct err *err);
+MUST_USE enum status entry_pending(const struct tx_item *item, int64_t now_s, uint32_t flags, struct arena *arena, immudb_entry *out,
+                                   struct err *err);
 MUST_USE enum status tx_put(immudb_tx *tx, immudb_bytes key, immudb_bytes value, const struct kv_metadata *md, uint32_t flags, struct err *err);
 void result_out(const struct store_result *r, immudb_committed *out);
 

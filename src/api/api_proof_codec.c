@@ -275,7 +275,8 @@ static enum status decode(struct bytes in, struct arena *arena, immudb_entry_pro
     if (magic == NULL || memcmp(magic, MAGIC, MAGIC_NAME_BYTES) != 0)
         return err_set(err, ST_CORRUPT, 0, "this is no entry proof");
     if (magic[MAGIC_NAME_BYTES] != MAGIC[MAGIC_NAME_BYTES])
-        return err_set(err, ST_UNSUPPORTED, 0, "an entry proof of format %c", magic[MAGIC_NAME_BYTES] >= ' ' && magic[MAGIC_NAME_BYTES] < 127 ? magic[MAGIC_NAME_BYTES] : '?');
+        return err_set(err, ST_UNSUPPORTED, 0, "an entry proof of format %c",
+                       magic[MAGIC_NAME_BYTES] >= ' ' && magic[MAGIC_NAME_BYTES] < 127 ? magic[MAGIC_NAME_BYTES] : '?');
     immudb_inclusion_proof_init(inclusion);
     out->store_key = bytes_out(take_bytes(&r));
     out->metadata = bytes_out(take_bytes(&r));

@@ -256,8 +256,8 @@ static void test_verified_get(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all_pairs), cmocka_unit_test(test_flipped_bits), cmocka_unit_test(test_kinds), cmocka_unit_test(test_tree),
-        cmocka_unit_test(test_verified_get),
+        cmocka_unit_test(test_all_pairs), cmocka_unit_test(test_flipped_bits), cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_tree),      cmocka_unit_test(test_verified_get),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,7 +6,8 @@
 static enum status no_memory(struct err *err) { return err_set(err, ST_NOMEM, 0, "a proof"); }
 
 /* --- inclusion of an entry --- */
-static enum status inclusion_make(immudb_db *db, struct log_tx *t, uint32_t entry_index, struct arena *arena, immudb_inclusion_proof *out, struct err *err)
+static enum status inclusion_make(immudb_db *db, struct log_tx *t, uint32_t entry_index, struct arena *arena, immudb_inclusion_proof *out,
+                                  struct err *err)
 {
     struct merkle_path path;
     hash_t *terms;
@@ -63,13 +64,14 @@ static enum status prove_inclusion(immudb_db *db, uint64_t tx_id, struct bytes s
     return st;
 }
 
-immudb_status immudb_prove_inclusion(immudb_db *db, uint64_t tx_id, immudb_bytes key, uint32_t flags, immudb_buffer *buffer, immudb_inclusion_proof *out,
-                                     immudb_hash *digest, immudb_error *error)
+immudb_status immudb_prove_inclusion(immudb_db *db, uint64_t tx_id, immudb_bytes key, uint32_t flags, immudb_buffer *buffer,
+                                     immudb_inclusion_proof *out, immudb_hash *digest, immudb_error *error)
 {
     immudb_inclusion_proof p;
     struct key_ref k;
     struct err err;
-    enum status st = db == NULL || buffer == NULL ? api_null(&err, db == NULL ? "db" : "buffer") : sized_out_begin(out, false, "immudb_inclusion_proof", &err);
+    enum status st = db == NULL || buffer == NULL ? api_null(&err, db == NULL ? "db" : "buffer")
+                                                  : sized_out_begin(out, false, "immudb_inclusion_proof", &err);
 
     if (st != ST_OK || (st = key_open(key, flags, &k, &err)) != ST_OK)
         return api_result(st, &err, error);
@@ -86,7 +88,8 @@ immudb_status immudb_prove_dual(immudb_db *db, uint64_t source, uint64_t target,
     immudb_dual_proof p;
     struct err err;
     struct arena *arena;
-    enum status st = db == NULL || buffer == NULL ? api_null(&err, db == NULL ? "db" : "buffer") : sized_out_begin(out, false, "immudb_dual_proof", &err);
+    enum status st = db == NULL || buffer == NULL ? api_null(&err, db == NULL ? "db" : "buffer")
+                                                  : sized_out_begin(out, false, "immudb_dual_proof", &err);
 
     if (st != ST_OK)
         return api_result(st, &err, error);
@@ -96,13 +99,15 @@ immudb_status immudb_prove_dual(immudb_db *db, uint64_t source, uint64_t target,
     return api_result(st, &err, error);
 }
 
-immudb_status immudb_prove_dual_v2(immudb_db *db, uint64_t source, uint64_t target, immudb_buffer *buffer, immudb_dual_proof_v2 *out, immudb_error *error)
+immudb_status immudb_prove_dual_v2(immudb_db *db, uint64_t source, uint64_t target, immudb_buffer *buffer, immudb_dual_proof_v2 *out,
+                                   immudb_error *error)
 {
     struct dual_proof_v2 proof;
     immudb_dual_proof_v2 p;
     struct err err;
     struct arena *arena;
-    enum status st = db == NULL || buffer == NULL ? api_null(&err, db == NULL ? "db" : "buffer") : sized_out_begin(out, false, "immudb_dual_proof_v2", &err);
+    enum status st = db == NULL || buffer == NULL ? api_null(&err, db == NULL ? "db" : "buffer")
+                                                  : sized_out_begin(out, false, "immudb_dual_proof_v2", &err);
 
     if (st != ST_OK)
         return api_result(st, &err, error);
@@ -117,12 +122,14 @@ immudb_status immudb_prove_dual_v2(immudb_db *db, uint64_t source, uint64_t targ
     return api_result(ST_OK, NULL, error);
 }
 
-immudb_status immudb_prove_linear(immudb_db *db, uint64_t source, uint64_t target, immudb_buffer *buffer, immudb_linear_proof *out, immudb_error *error)
+immudb_status immudb_prove_linear(immudb_db *db, uint64_t source, uint64_t target, immudb_buffer *buffer, immudb_linear_proof *out,
+                                  immudb_error *error)
 {
     struct linear_proof proof;
     immudb_linear_proof p;
     struct err err;
-    enum status st = db == NULL || buffer == NULL ? api_null(&err, db == NULL ? "db" : "buffer") : sized_out_begin(out, false, "immudb_linear_proof", &err);
+    enum status st = db == NULL || buffer == NULL ? api_null(&err, db == NULL ? "db" : "buffer")
+                                                  : sized_out_begin(out, false, "immudb_linear_proof", &err);
 
     if (st == ST_OK && (st = store_linear_proof(db->store, source, target, arena_of(buffer), &proof, &err)) == ST_OK) {
         immudb_linear_proof_init(&p);
@@ -140,8 +147,8 @@ immudb_status immudb_prove_linear_advance(immudb_db *db, uint64_t start, uint64_
     struct linear_advance_proof proof;
     immudb_linear_advance_proof p;
     struct err err;
-    enum status st =
-        db == NULL || buffer == NULL ? api_null(&err, db == NULL ? "db" : "buffer") : sized_out_begin(out, false, "immudb_linear_advance_proof", &err);
+    enum status st = db == NULL || buffer == NULL ? api_null(&err, db == NULL ? "db" : "buffer")
+                                                  : sized_out_begin(out, false, "immudb_linear_advance_proof", &err);
 
     if (st == ST_OK && (st = store_linear_advance(db->store, start, end, tree_size, arena_of(buffer), &proof, &err)) == ST_OK) {
         immudb_linear_advance_proof_init(&p);
@@ -239,8 +246,10 @@ static enum status prove_entry(immudb_db *db, struct bytes store_key, uint64_t t
         return no_memory(err);
     if ((st = provable_open(db, tx_id, &t, err)) != ST_OK)
         return st;
-    if ((st = store_tx_find(db->store, &t, store_key, &entry_index, err)) != ST_OK || (st = proof_entry(db, &t, entry_index, arena, out, err)) != ST_OK ||
-        (st = inclusion_make(db, &t, entry_index, arena, inclusion, err)) != ST_OK || (st = header_copy(&t.header, arena, &out->header, err)) != ST_OK)
+    if ((st = store_tx_find(db->store, &t, store_key, &entry_index, err)) != ST_OK ||
+        (st = proof_entry(db, &t, entry_index, arena, out, err)) != ST_OK ||
+        (st = inclusion_make(db, &t, entry_index, arena, inclusion, err)) != ST_OK ||
+        (st = header_copy(&t.header, arena, &out->header, err)) != ST_OK)
         goto done;
     out->inclusion = inclusion;
     if (trusted != 0)
@@ -257,7 +266,8 @@ immudb_status immudb_prove_entry(immudb_db *db, immudb_bytes key, uint64_t tx_id
     struct key_ref k;
     struct err err;
     uint64_t revision = 0;
-    enum status st = db == NULL || buffer == NULL ? api_null(&err, db == NULL ? "db" : "buffer") : sized_out_begin(out, false, "immudb_entry_proof", &err);
+    enum status st = db == NULL || buffer == NULL ? api_null(&err, db == NULL ? "db" : "buffer")
+                                                  : sized_out_begin(out, false, "immudb_entry_proof", &err);
 
     if (st != ST_OK || (st = key_open(key, flags, &k, &err)) != ST_OK)
         return api_result(st, &err, error);
@@ -274,8 +284,12 @@ immudb_status immudb_prove_entry(immudb_db *db, immudb_bytes key, uint64_t tx_id
 static enum status proof_show(immudb_db *db, const immudb_entry_proof *p, uint32_t flags, immudb_entry *out, struct err *err)
 {
     struct entry_want w = {.db = db, .now_s = db_now_s(db), .flags = flags};
-    struct tx_entry e = {.key = bytes_in(p->store_key), .md = bytes_in(p->metadata), .value = bytes_in(p->store_value), .hval = *hash_in(&p->value_hash),
-        .value_len = (uint32_t)p->store_value.len, .is_value_gone = p->value_is_gone != 0};
+    struct tx_entry e = {.key = bytes_in(p->store_key),
+                         .md = bytes_in(p->metadata),
+                         .value = bytes_in(p->store_value),
+                         .hval = *hash_in(&p->value_hash),
+                         .value_len = (uint32_t)p->store_value.len,
+                         .is_value_gone = p->value_is_gone != 0};
     struct kv_value v;
     enum status st = entry_describe(&w, p->header->tx_id, (uint32_t)p->inclusion->entry_index, &e, out, err);
 
@@ -331,7 +345,8 @@ immudb_status immudb_verified_get(immudb_db *db, immudb_bytes key, uint64_t tx_i
     struct err err;
     enum status st = db == NULL || buffer == NULL ? api_null(&err, db == NULL ? "db" : "buffer") : sized_out_begin(out, false, "immudb_entry", &err);
 
-    if (st != ST_OK || (st = sized_in(&now, sizeof now, trusted, false, "immudb_state", &err)) != ST_OK || (st = key_open(key, flags, &k, &err)) != ST_OK)
+    if (st != ST_OK || (st = sized_in(&now, sizeof now, trusted, false, "immudb_state", &err)) != ST_OK ||
+        (st = key_open(key, flags, &k, &err)) != ST_OK)
         return api_result(st, &err, error);
     before = now;
     st = verified_get(db, &k, tx_id, flags, &now, arena_of(buffer), &e, &err);

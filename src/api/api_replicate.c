@@ -64,7 +64,8 @@ immudb_status immudb_import(immudb_db *db, immudb_bytes blob, uint32_t flags, ui
     if (st == ST_OK && (flags & ~known) != 0)
         st = err_set(&err, ST_UNSUPPORTED, 0, "unknown flags 0x%x", flags & ~known);
     if (st == ST_OK && (st = bytes_check(blob, "blob", &err)) == ST_OK)
-        st = store_import(db->store, bytes_in(blob), (flags & IMMUDB_SKIP_INTEGRITY) != 0, timeout_ms == 0 ? 0 : deadline_after_ms(db, timeout_ms), &r, &err);
+        st = store_import(db->store, bytes_in(blob), (flags & IMMUDB_SKIP_INTEGRITY) != 0, timeout_ms == 0 ? 0 : deadline_after_ms(db, timeout_ms),
+                          &r, &err);
     if (st == ST_OK) {
         result_out(&r, &c);
         sized_out(committed, &c, sizeof c);

@@ -56,8 +56,11 @@ immudb_status immudb_runtime_create(const immudb_runtime_options *options, immud
     r->log = o.log;
     r->log_ctx = o.log_ctx;
     r->log_level = o.log_level;
-    ro = (struct runtime_options){.env = &r->env, .memory_limit = (size_t)o.memory_limit, .handles_max = o.handles_max, .sync_threads = o.sync_threads,
-        .worker_threads = o.worker_threads};
+    ro = (struct runtime_options){.env = &r->env,
+                                  .memory_limit = (size_t)o.memory_limit,
+                                  .handles_max = o.handles_max,
+                                  .sync_threads = o.sync_threads,
+                                  .worker_threads = o.worker_threads};
     if ((st = runtime_create(&ro, &r->runtime, &err)) == ST_OK)
         *out = r;
     else

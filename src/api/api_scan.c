@@ -85,10 +85,7 @@ static bool range_holds(const struct index_scan_options *r, struct bytes key)
     return by_end == 0 ? r->inclusive_end : (by_end < 0) != r->desc;
 }
 
-static int item_compare(const void *a, const void *b)
-{
-    return bytes_compare(((const struct tx_item *)a)->key, ((const struct tx_item *)b)->key);
-}
+static int item_compare(const void *a, const void *b) { return bytes_compare(((const struct tx_item *)a)->key, ((const struct tx_item *)b)->key); }
 
 /* Own writes in the range, in the order of the scan, with index keys instead of store keys kept aside. */
 static enum status own_gather(immudb_cursor *c, struct err *err)
@@ -129,8 +126,8 @@ static enum status scan_open(immudb_cursor *c, const immudb_scan_options *o, str
 
 static enum status scan_options_in(const immudb_scan_options *options, immudb_scan_options *o, struct err *err)
 {
-    const uint32_t known = IMMUDB_RAW | IMMUDB_WITH_DELETED | IMMUDB_NO_VALUE | IMMUDB_NO_FOLLOW | IMMUDB_DESC | IMMUDB_INCLUSIVE_SEEK | IMMUDB_INCLUSIVE_END |
-                           IMMUDB_WITH_REVISION;
+    const uint32_t known = IMMUDB_RAW | IMMUDB_WITH_DELETED | IMMUDB_NO_VALUE | IMMUDB_NO_FOLLOW | IMMUDB_DESC | IMMUDB_INCLUSIVE_SEEK |
+                           IMMUDB_INCLUSIVE_END | IMMUDB_WITH_REVISION;
     enum status st = sized_in(o, sizeof *o, options, true, "immudb_scan_options", err);
 
     if (st == ST_OK && (o->flags & ~known) != 0)

@@ -50,7 +50,7 @@ static inline immudb_hash hash_out(const hash_t *h)
 static inline struct hash_list list_in(immudb_hashes l) { return (struct hash_list){l.items == NULL ? 0 : l.count, (const hash_t *)l.items}; }
 static inline immudb_hashes list_out(struct hash_list l) { return (immudb_hashes){l.count, (const immudb_hash *)l.items}; }
 static_assert(sizeof(immudb_hashes) == sizeof(struct hash_list) && offsetof(immudb_hashes, items) == offsetof(struct hash_list, items),
-    "arrays of lists are handed over as they are");
+              "arrays of lists are handed over as they are");
 /* Bytes with a length but no address are refused. */
 MUST_USE enum status bytes_check(immudb_bytes b, const char *what, struct err *err);
 

@@ -367,7 +367,8 @@ static immudb_scan_options random_options(uint64_t *random)
     o.seek = S(bounds[test_random(random) % 8]);
     o.end = S(bounds[test_random(random) % 8]);
     o.offset = test_random(random) % 3 == 0 ? test_random(random) % 10 : 0;
-    o.flags = (uint32_t)test_random(random) & (IMMUDB_DESC | IMMUDB_INCLUSIVE_SEEK | IMMUDB_INCLUSIVE_END | IMMUDB_WITH_DELETED | IMMUDB_WITH_REVISION);
+    o.flags = (uint32_t)test_random(random) &
+              (IMMUDB_DESC | IMMUDB_INCLUSIVE_SEEK | IMMUDB_INCLUSIVE_END | IMMUDB_WITH_DELETED | IMMUDB_WITH_REVISION);
     return o;
 }
 
@@ -641,12 +642,12 @@ static void test_state(void **state)
     fixture_open(&f);
     OK(immudb_state_sign(f.db, &s, &sig, E));
     assert_true(sig.signature_len > 60 && sig.public_key_len == 65);
-    OK(immudb_verify_signature(immudb_bytes_of(sig.public_key, sig.public_key_len), immudb_bytes_of(sig.signature, sig.signature_len), "accounts", s.tx_id,
-        &s.alh, E));
-    IS(IMMUDB_CORRUPT, immudb_verify_signature(immudb_bytes_of(sig.public_key, sig.public_key_len), immudb_bytes_of(sig.signature, sig.signature_len), "account",
-        s.tx_id, &s.alh, E));
+    OK(immudb_verify_signature(immudb_bytes_of(sig.public_key, sig.public_key_len), immudb_bytes_of(sig.signature, sig.signature_len), "accounts",
+                               s.tx_id, &s.alh, E));
     IS(IMMUDB_CORRUPT, immudb_verify_signature(immudb_bytes_of(sig.public_key, sig.public_key_len), immudb_bytes_of(sig.signature, sig.signature_len),
-        "accounts", s.tx_id + 1, &s.alh, E));
+                                               "account", s.tx_id, &s.alh, E));
+    IS(IMMUDB_CORRUPT, immudb_verify_signature(immudb_bytes_of(sig.public_key, sig.public_key_len), immudb_bytes_of(sig.signature, sig.signature_len),
+                                               "accounts", s.tx_id + 1, &s.alh, E));
     fixture_close(&f);
     immudb_signer_free(signer);
     IS(IMMUDB_INVALID, immudb_signer_from_pem(S("no key"), &signer, E));
@@ -832,9 +833,18 @@ static void test_maintenance(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_open), cmocka_unit_test(test_log), cmocka_unit_test(test_get), cmocka_unit_test(test_metadata), cmocka_unit_test(test_many),
-        cmocka_unit_test(test_scan), cmocka_unit_test(test_history), cmocka_unit_test(test_references), cmocka_unit_test(test_state),
-        cmocka_unit_test(test_export), cmocka_unit_test(test_external_commit), cmocka_unit_test(test_maintenance),
+        cmocka_unit_test(test_open),
+        cmocka_unit_test(test_log),
+        cmocka_unit_test(test_get),
+        cmocka_unit_test(test_metadata),
+        cmocka_unit_test(test_many),
+        cmocka_unit_test(test_scan),
+        cmocka_unit_test(test_history),
+        cmocka_unit_test(test_references),
+        cmocka_unit_test(test_state),
+        cmocka_unit_test(test_export),
+        cmocka_unit_test(test_external_commit),
+        cmocka_unit_test(test_maintenance),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -72,7 +72,8 @@ static void submit(int i)
         atomic_fetch_add(&failed, 1);
     else if (i % 2 == 0)
         immudb_tx_commit_async(tx, count_done, NULL);
-    else if (immudb_tx_commit_ticket(tx, &ticket, &err) != IMMUDB_OK || (i % 3 == 0 && immudb_ticket_wait(ticket, IMMUDB_FOREVER, NULL, &err) != IMMUDB_OK))
+    else if (immudb_tx_commit_ticket(tx, &ticket, &err) != IMMUDB_OK ||
+             (i % 3 == 0 && immudb_ticket_wait(ticket, IMMUDB_FOREVER, NULL, &err) != IMMUDB_OK))
         atomic_fetch_add(&failed, 1);
     else
         immudb_ticket_free(ticket);

@@ -278,10 +278,12 @@ immudb_status immudb_tx_set(immudb_tx *tx, immudb_bytes key, immudb_bytes value,
     struct err err;
     enum status st = tx == NULL ? api_null(&err, "tx") : writable_check(tx, &err);
 
-    if (st != ST_OK || (st = sized_in(&o, sizeof o, options, true, "immudb_set_options", &err)) != ST_OK || (st = set_options_check(&o, &err)) != ST_OK)
+    if (st != ST_OK || (st = sized_in(&o, sizeof o, options, true, "immudb_set_options", &err)) != ST_OK ||
+        (st = set_options_check(&o, &err)) != ST_OK)
         return api_result(st, &err, error);
-    md = (struct kv_metadata){.has_expiry = (o.flags & IMMUDB_EXPIRES) != 0, .is_non_indexable = (o.flags & IMMUDB_NON_INDEXABLE) != 0,
-        .expires_at = (o.flags & IMMUDB_EXPIRES) != 0 ? o.expires_at : 0};
+    md = (struct kv_metadata){.has_expiry = (o.flags & IMMUDB_EXPIRES) != 0,
+                              .is_non_indexable = (o.flags & IMMUDB_NON_INDEXABLE) != 0,
+                              .expires_at = (o.flags & IMMUDB_EXPIRES) != 0 ? o.expires_at : 0};
     return api_result(tx_put(tx, key, value, &md, o.flags, &err), &err, error);
 }
 
@@ -322,8 +324,9 @@ immudb_status immudb_tx_delete(immudb_tx *tx, immudb_bytes key, uint32_t flags, 
 
 immudb_status immudb_tx_precondition(immudb_tx *tx, int32_t kind, immudb_bytes key, uint64_t tx_id, uint32_t flags, immudb_error *error)
 {
-    static const enum precondition_kind KINDS[] = {
-        [IMMUDB_MUST_EXIST] = KEY_MUST_EXIST, [IMMUDB_MUST_NOT_EXIST] = KEY_MUST_NOT_EXIST, [IMMUDB_NOT_MODIFIED_AFTER_TX] = KEY_NOT_MODIFIED_AFTER_TX};
+    static const enum precondition_kind KINDS[] = {[IMMUDB_MUST_EXIST] = KEY_MUST_EXIST,
+                                                   [IMMUDB_MUST_NOT_EXIST] = KEY_MUST_NOT_EXIST,
+                                                   [IMMUDB_NOT_MODIFIED_AFTER_TX] = KEY_NOT_MODIFIED_AFTER_TX};
     struct key_ref k;
     struct err err;
     enum status st = tx == NULL ? api_null(&err, "tx") : writable_check(tx, &err);

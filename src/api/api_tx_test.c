@@ -151,15 +151,24 @@ static void read_before(struct fixture *f, immudb_tx *tx, enum read_kind kind)
     immudb_entry_init(&e);
     immudb_scan_options_init(&o);
     switch (kind) {
-    case READ_A: tx_get_is(f, tx, "a", "1", __LINE__); return;
-    case READ_MISSING: tx_get_is(f, tx, "bb", NULL, __LINE__); return;
+    case READ_A:
+        tx_get_is(f, tx, "a", "1", __LINE__);
+        return;
+    case READ_MISSING:
+        tx_get_is(f, tx, "bb", NULL, __LINE__);
+        return;
     case READ_OWN:
         TX_SET(tx, "a", "own");
         tx_get_is(f, tx, "a", "own", __LINE__);
         return;
-    case SCAN_ALL: tx_list(tx, "", 0); return;
-    case SCAN_B: tx_list(tx, "b", 0); return;
-    case SCAN_FIRST_TWO_DESC: o.flags = IMMUDB_DESC; /* fall through */
+    case SCAN_ALL:
+        tx_list(tx, "", 0);
+        return;
+    case SCAN_B:
+        tx_list(tx, "b", 0);
+        return;
+    case SCAN_FIRST_TWO_DESC:
+        o.flags = IMMUDB_DESC; /* fall through */
     case SCAN_FIRST_TWO:
     case SCAN_NOT_ENDED:
         OK(immudb_tx_scan(tx, &o, &c, E));
@@ -184,10 +193,24 @@ static void test_conflicts(void **state)
         const char *key; /* written by somebody else */
         bool conflicts;
     } cases[] = {
-        {READ_A, "a", true}, {READ_A, "b", false}, {READ_MISSING, "bb", true}, {READ_MISSING, "b", false}, {SCAN_ALL, "e", true}, {SCAN_ALL, "a", true},
-        {SCAN_B, "b5", true}, {SCAN_B, "a5", false}, {SCAN_B, "c5", false}, {SCAN_FIRST_TWO, "aa", true}, {SCAN_FIRST_TWO, "b", true},
-        {SCAN_FIRST_TWO, "bb", false}, {SCAN_FIRST_TWO, "d", false}, {SCAN_FIRST_TWO_DESC, "d", true}, {SCAN_FIRST_TWO_DESC, "cc", true},
-        {SCAN_FIRST_TWO_DESC, "bb", false}, {SCAN_FIRST_TWO_DESC, "z", true}, {READ_OWN, "a", false},
+        {READ_A, "a", true},
+        {READ_A, "b", false},
+        {READ_MISSING, "bb", true},
+        {READ_MISSING, "b", false},
+        {SCAN_ALL, "e", true},
+        {SCAN_ALL, "a", true},
+        {SCAN_B, "b5", true},
+        {SCAN_B, "a5", false},
+        {SCAN_B, "c5", false},
+        {SCAN_FIRST_TWO, "aa", true},
+        {SCAN_FIRST_TWO, "b", true},
+        {SCAN_FIRST_TWO, "bb", false},
+        {SCAN_FIRST_TWO, "d", false},
+        {SCAN_FIRST_TWO_DESC, "d", true},
+        {SCAN_FIRST_TWO_DESC, "cc", true},
+        {SCAN_FIRST_TWO_DESC, "bb", false},
+        {SCAN_FIRST_TWO_DESC, "z", true},
+        {READ_OWN, "a", false},
     };
     struct fixture f;
     immudb_tx *tx;
@@ -238,8 +261,12 @@ static void test_preconditions(void **state)
         uint64_t tx_id;
         immudb_status wanted;
     } cases[] = {
-        {IMMUDB_MUST_EXIST, "a", 0, IMMUDB_OK}, {IMMUDB_MUST_EXIST, "x", 0, IMMUDB_CONFLICT}, {IMMUDB_MUST_NOT_EXIST, "x", 0, IMMUDB_OK},
-        {IMMUDB_MUST_NOT_EXIST, "a", 0, IMMUDB_CONFLICT}, {IMMUDB_NOT_MODIFIED_AFTER_TX, "a", 1, IMMUDB_OK}, {IMMUDB_NOT_MODIFIED_AFTER_TX, "b", 1, IMMUDB_CONFLICT},
+        {IMMUDB_MUST_EXIST, "a", 0, IMMUDB_OK},
+        {IMMUDB_MUST_EXIST, "x", 0, IMMUDB_CONFLICT},
+        {IMMUDB_MUST_NOT_EXIST, "x", 0, IMMUDB_OK},
+        {IMMUDB_MUST_NOT_EXIST, "a", 0, IMMUDB_CONFLICT},
+        {IMMUDB_NOT_MODIFIED_AFTER_TX, "a", 1, IMMUDB_OK},
+        {IMMUDB_NOT_MODIFIED_AFTER_TX, "b", 1, IMMUDB_CONFLICT},
     };
 
     (void)state;
@@ -397,8 +424,8 @@ static void test_async(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_own_writes), cmocka_unit_test(test_modes), cmocka_unit_test(test_conflicts), cmocka_unit_test(test_preconditions),
-        cmocka_unit_test(test_limits), cmocka_unit_test(test_async),
+        cmocka_unit_test(test_own_writes),    cmocka_unit_test(test_modes),  cmocka_unit_test(test_conflicts),
+        cmocka_unit_test(test_preconditions), cmocka_unit_test(test_limits), cmocka_unit_test(test_async),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -72,7 +72,8 @@ immudb_status immudb_verify_inclusion(const immudb_inclusion_proof *proof, const
         st = api_null(&err, digest == NULL ? "digest" : "eh");
     if (st == ST_OK) {
         terms = list_in(p.terms);
-        st = judged(htree_verify(terms.items, terms.count, p.entry_index, p.entry_count, hash_in(digest), hash_in(eh)), &err, "inclusion of the entry");
+        st = judged(htree_verify(terms.items, terms.count, p.entry_index, p.entry_count, hash_in(digest), hash_in(eh)), &err,
+                    "inclusion of the entry");
     }
     return api_result(st, &err, error);
 }
@@ -143,8 +144,8 @@ immudb_status immudb_verify_dual_v2(const immudb_dual_proof_v2 *proof, uint64_t 
     return api_result(st, &err, error);
 }
 
-immudb_status immudb_verify_tree_inclusion(immudb_hashes terms, uint64_t tx_id, uint64_t tree_size, const immudb_hash *alh, const immudb_hash *tree_root,
-                                           immudb_error *error)
+immudb_status immudb_verify_tree_inclusion(immudb_hashes terms, uint64_t tx_id, uint64_t tree_size, const immudb_hash *alh,
+                                           const immudb_hash *tree_root, immudb_error *error)
 {
     struct hash_list l = list_in(terms);
     struct err err;
@@ -219,8 +220,8 @@ static enum status bind_to_trusted(const immudb_entry_proof *p, const struct tx_
     return judged(dual_proof_verify(&dual, is_newer ? trusted_tx_id : h->id, *new_tx_id, source_alh, target_alh), err, "dual proof");
 }
 
-static enum status entry_proof_verify(const immudb_entry_proof *p, uint64_t trusted_tx_id, const hash_t *trusted_alh, uint64_t *new_tx_id, hash_t *new_alh,
-                                      struct err *err)
+static enum status entry_proof_verify(const immudb_entry_proof *p, uint64_t trusted_tx_id, const hash_t *trusted_alh, uint64_t *new_tx_id,
+                                      hash_t *new_alh, struct err *err)
 {
     immudb_inclusion_proof inclusion;
     struct tx_header h;

@@ -35,8 +35,8 @@ static enum status room_of(const immudb_pair *pairs, size_t count, size_t *out, 
     return ST_OK;
 }
 
-static enum status draft_fill(struct store_draft *d, const immudb_pair *pairs, size_t count, uint32_t flags, const struct kv_metadata *md, struct writer *w,
-                              struct err *err)
+static enum status draft_fill(struct store_draft *d, const immudb_pair *pairs, size_t count, uint32_t flags, const struct kv_metadata *md,
+                              struct writer *w, struct err *err)
 {
     enum status st = ST_OK;
 
@@ -57,8 +57,8 @@ static enum status draft_fill(struct store_draft *d, const immudb_pair *pairs, s
     return st;
 }
 
-static enum status write_pairs(immudb_db *db, const immudb_pair *pairs, size_t count, uint32_t flags, const struct kv_metadata *md, struct store_result *r,
-                               struct err *err)
+static enum status write_pairs(immudb_db *db, const immudb_pair *pairs, size_t count, uint32_t flags, const struct kv_metadata *md,
+                               struct store_result *r, struct err *err)
 {
     uint8_t scratch[SCRATCH_BYTES], *big = NULL;
     struct store_draft *d = NULL;
@@ -119,7 +119,8 @@ immudb_status immudb_set(immudb_db *db, immudb_bytes key, immudb_bytes value, co
     return write_call(db, &pair, 1, o.flags, &md, committed, error);
 }
 
-immudb_status immudb_set_many(immudb_db *db, const immudb_pair *pairs, size_t pair_count, uint32_t flags, immudb_committed *committed, immudb_error *error)
+immudb_status immudb_set_many(immudb_db *db, const immudb_pair *pairs, size_t pair_count, uint32_t flags, immudb_committed *committed,
+                              immudb_error *error)
 {
     struct kv_metadata md = {.is_non_indexable = (flags & IMMUDB_NON_INDEXABLE) != 0};
     struct err err;

@@ -4,8 +4,9 @@
 #include "auth/auth_fixture.h"
 #include "base/alloc_failing.h"
 
-static const char RECORD[] = "{\"username\":\"u\",\"hashedpassword\":\"JDJhJDA0JGtiRXNRejBQbERMdDIxYzNGQk9PZS52WjAvM3VzSE90WXNRZGs3ZWJuUXljSFk2dlRCYzM2\","
-                             "\"permissions\":[{\"permission\":1,\"database\":\"a\"},{\"permission\":2,\"database\":\"b\"}],\"sqlPrivileges\":null,\"active\":true}";
+static const char RECORD[] =
+    "{\"username\":\"u\",\"hashedpassword\":\"JDJhJDA0JGtiRXNRejBQbERMdDIxYzNGQk9PZS52WjAvM3VzSE90WXNRZGs3ZWJuUXljSFk2dlRCYzM2\","
+    "\"permissions\":[{\"permission\":1,\"database\":\"a\"},{\"permission\":2,\"database\":\"b\"}],\"sqlPrivileges\":null,\"active\":true}";
 
 /* True when all went well. */
 static bool records(void)

@@ -14,7 +14,8 @@ struct auth {
 };
 
 /* Everything but the session limits comes with its defaults. */
-MUST_USE enum status auth_open(struct store *systemdb, const struct sessions_options *sessions, unsigned login_threads, struct auth **out, struct err *err);
+MUST_USE enum status auth_open(struct store *systemdb, const struct sessions_options *sessions, unsigned login_threads, struct auth **out,
+                               struct err *err);
 /* Waits for running password checks. NULL is allowed. */
 void auth_close(struct auth *a);
 

@@ -72,7 +72,8 @@ static inline void fixture_close(struct fixture *f)
 }
 
 /* A user with a cheap hash and a permission. */
-static inline void fixture_add_user(struct fixture *f, const char *name, const char *password, const char *database, uint32_t permission, bool is_active)
+static inline void fixture_add_user(struct fixture *f, const char *name, const char *password, const char *database, uint32_t permission,
+                                    bool is_active)
 {
     struct user_record *r = user_record_create(bytes_str(name));
     struct err err;

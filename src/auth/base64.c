@@ -52,10 +52,7 @@ static int char_value(enum base64_form form, uint8_t c)
 
 static bool is_line_end(uint8_t c) { return c == '\n' || c == '\r'; }
 
-static enum status illegal(struct err *err, size_t offset)
-{
-    return err_set(err, ST_INVALID, 0, "illegal base64 data at input byte %zu", offset);
-}
+static enum status illegal(struct err *err, size_t offset) { return err_set(err, ST_INVALID, 0, "illegal base64 data at input byte %zu", offset); }
 
 /* One quantum from *at on. quantum: its values; *count how many; *at moves behind it and its padding. */
 static enum status quantum_read(enum base64_form form, struct bytes text, size_t *at, int quantum[4], size_t *count, bool *is_last, struct err *err)

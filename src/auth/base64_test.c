@@ -6,7 +6,8 @@
 
 static void test_examples(void **state)
 {
-    static const char *const rows[][2] = {{"", ""}, {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"}, {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"}};
+    static const char *const rows[][2] = {
+        {"", ""}, {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"}, {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"}};
     uint8_t back[16];
     char text[16];
     size_t i, len;
@@ -50,12 +51,12 @@ static void test_errors(void **state)
         enum base64_form form;
         const char *text, *error;
     } rows[] = {
-        {BASE64_STD, "###", "illegal base64 data at input byte 0"},  {BASE64_STD, "!!!!", "illegal base64 data at input byte 0"},
-        {BASE64_STD, "Zg=x", "illegal base64 data at input byte 3"}, {BASE64_STD, "Zm9v=", "illegal base64 data at input byte 4"},
+        {BASE64_STD, "###", "illegal base64 data at input byte 0"},      {BASE64_STD, "!!!!", "illegal base64 data at input byte 0"},
+        {BASE64_STD, "Zg=x", "illegal base64 data at input byte 3"},     {BASE64_STD, "Zm9v=", "illegal base64 data at input byte 4"},
         {BASE64_STD, "Zg==Zg==", "illegal base64 data at input byte 4"}, {BASE64_STD, "Zm9", "illegal base64 data at input byte 0"},
-        {BASE64_STD, "Zm9vZ", "illegal base64 data at input byte 4"}, {BASE64_STD, "Zg=", "illegal base64 data at input byte 3"},
-        {BASE64_STD, "Zm-v", "illegal base64 data at input byte 2"}, {BASE64_URL, "Zm+v", "illegal base64 data at input byte 2"},
-        {BASE64_URL_RAW, "Z", "illegal base64 data at input byte 0"}, {BASE64_URL_RAW, "Zg==", "illegal base64 data at input byte 2"},
+        {BASE64_STD, "Zm9vZ", "illegal base64 data at input byte 4"},    {BASE64_STD, "Zg=", "illegal base64 data at input byte 3"},
+        {BASE64_STD, "Zm-v", "illegal base64 data at input byte 2"},     {BASE64_URL, "Zm+v", "illegal base64 data at input byte 2"},
+        {BASE64_URL_RAW, "Z", "illegal base64 data at input byte 0"},    {BASE64_URL_RAW, "Zg==", "illegal base64 data at input byte 2"},
     };
     struct err err;
     uint8_t out[16];

@@ -249,11 +249,11 @@ size_t record_time_format(const struct record_time *t, char out[RECORD_TIME_TEXT
     int zone = t->zone_s < 0 ? -t->zone_s : t->zone_s, len;
 
     if (t->zone_s == 0)
-        len = snprintf(out, RECORD_TIME_TEXT_MAX, "%04lld-%02u-%02uT%02u:%02u:%02u%.*sZ", (long long)c.year, c.month, c.day, c.hour, c.minute, c.second,
-                       (int)fraction_len, fraction);
+        len = snprintf(out, RECORD_TIME_TEXT_MAX, "%04lld-%02u-%02uT%02u:%02u:%02u%.*sZ", (long long)c.year, c.month, c.day, c.hour, c.minute,
+                       c.second, (int)fraction_len, fraction);
     else
-        len = snprintf(out, RECORD_TIME_TEXT_MAX, "%04lld-%02u-%02uT%02u:%02u:%02u%.*s%c%02d:%02d", (long long)c.year, c.month, c.day, c.hour, c.minute,
-                       c.second, (int)fraction_len, fraction, t->zone_s < 0 ? '-' : '+', zone / 3600, zone / 60 % 60);
+        len = snprintf(out, RECORD_TIME_TEXT_MAX, "%04lld-%02u-%02uT%02u:%02u:%02u%.*s%c%02d:%02d", (long long)c.year, c.month, c.day, c.hour,
+                       c.minute, c.second, (int)fraction_len, fraction, t->zone_s < 0 ? '-' : '+', zone / 3600, zone / 60 % 60);
     return len < RECORD_TIME_TEXT_MAX ? (size_t)len : RECORD_TIME_TEXT_MAX - 1;
 }
 
@@ -265,8 +265,8 @@ size_t record_time_display(const struct record_time *t, char out[RECORD_TIME_TEX
     int zone = t->zone_s < 0 ? -t->zone_s : t->zone_s, len;
 
     snprintf(offset, sizeof offset, "%c%02d%02d", t->zone_s < 0 ? '-' : '+', zone / 3600 % 100, zone / 60 % 60);
-    len = snprintf(out, RECORD_TIME_TEXT_MAX, "%04lld-%02u-%02u %02u:%02u:%02u%.*s %s %s", (long long)c.year, c.month, c.day, c.hour, c.minute, c.second,
-                   (int)fraction_len, fraction, offset, t->zone_s == 0 ? "UTC" : offset);
+    len = snprintf(out, RECORD_TIME_TEXT_MAX, "%04lld-%02u-%02u %02u:%02u:%02u%.*s %s %s", (long long)c.year, c.month, c.day, c.hour, c.minute,
+                   c.second, (int)fraction_len, fraction, offset, t->zone_s == 0 ? "UTC" : offset);
     return len < RECORD_TIME_TEXT_MAX ? (size_t)len : RECORD_TIME_TEXT_MAX - 1;
 }
 

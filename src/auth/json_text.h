@@ -14,7 +14,7 @@
 struct json_text {
     char *text;
     size_t len, room;
-    bool failed;       /* out of memory or beyond the bound */
+    bool failed; /* out of memory or beyond the bound */
     bool needs_comma;
 };
 

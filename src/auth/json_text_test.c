@@ -33,7 +33,8 @@ static void test_writer(void **state)
     json_put_open(&j, '[');
     json_put_close(&j, ']');
     json_put_close(&j, '}');
-    expect_text(&j, "{\"s\":\"p\\u003c\\u0026\\u003ew \\\"\\\\ \\n\\r\\t\\b\\f\\u0001\x7f \\u2028\\u2029 \xc3\xa9\",\"a\":[-5,true,null,{}],\"e\":[]}");
+    expect_text(&j,
+                "{\"s\":\"p\\u003c\\u0026\\u003ew \\\"\\\\ \\n\\r\\t\\b\\f\\u0001\x7f \\u2028\\u2029 \xc3\xa9\",\"a\":[-5,true,null,{}],\"e\":[]}");
 }
 
 static void test_floats(void **state)
@@ -67,8 +68,15 @@ static void test_times(void **state)
         {"1969-12-31T23:59:59-05:30", "1969-12-31 23:59:59 -0530 -0530", 19799, 0},
         {"2024-02-29T00:00:00Z", "2024-02-29 00:00:00 +0000 UTC", 1709164800, 0},
     };
-    static const char *const wrong[] = {"", "2026-11-21", "2026-11-21T02:52:26", "2026-13-21T02:52:26Z", "2026-11-21T24:52:26Z", "2026-11-21T02:52:26.Z",
-                                        "2026-11-21T02:52:26Zx", "2026-11-21T02:52:26+2:00", "x026-11-21T02:52:26Z"};
+    static const char *const wrong[] = {"",
+                                        "2026-11-21",
+                                        "2026-11-21T02:52:26",
+                                        "2026-13-21T02:52:26Z",
+                                        "2026-11-21T24:52:26Z",
+                                        "2026-11-21T02:52:26.Z",
+                                        "2026-11-21T02:52:26Zx",
+                                        "2026-11-21T02:52:26+2:00",
+                                        "x026-11-21T02:52:26Z"};
     char text[RECORD_TIME_TEXT_MAX];
     struct record_time t;
     size_t i;
@@ -130,8 +138,8 @@ static void test_reading(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_writer), cmocka_unit_test(test_floats), cmocka_unit_test(test_times), cmocka_unit_test(test_calendar),
-                                       cmocka_unit_test(test_reading)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_writer), cmocka_unit_test(test_floats), cmocka_unit_test(test_times),
+                                       cmocka_unit_test(test_calendar), cmocka_unit_test(test_reading)};
 
     return cmocka_run_group_tests_name("json_text", tests, NULL, NULL);
 }

@@ -267,8 +267,8 @@ enum status logins_check(struct logins *l, struct login *login, struct err *err)
 decided:
     pthread_mutex_unlock(&l->lock);
     if (what == REFUSED)
-        return err_set(err, ST_LIMIT, 0, "too many logins are waiting (at most %d, %d from one address or for one user); try again later", LOGIN_QUEUE_MAX,
-                       LOGIN_SHARE_MAX);
+        return err_set(err, ST_LIMIT, 0, "too many logins are waiting (at most %d, %d from one address or for one user); try again later",
+                       LOGIN_QUEUE_MAX, LOGIN_SHARE_MAX);
     if (what == QUEUED) {
         login->job.run = run;
         pool_submit(l->pool, &login->job);

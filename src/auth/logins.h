@@ -11,7 +11,7 @@
 #include "base/pool.h"
 
 #define LOGIN_QUEUE_MAX 64
-#define LOGIN_SHARE_MAX 16     /* of the queue, for one address or one user name */
+#define LOGIN_SHARE_MAX 16 /* of the queue, for one address or one user name */
 #define LOGIN_FOLLOWERS_MAX 1024
 
 struct logins;
@@ -21,14 +21,14 @@ enum login_outcome { LOGIN_RIGHT = 0, LOGIN_WRONG_PASSWORD, LOGIN_UNKNOWN_USER, 
 /* One login, embedded in the caller's object; everything is borrowed until done is called. */
 struct login {
     struct bytes user, password;
-    const char *address;            /* of the peer, "host:port"; the port does not count */
-    void (*done)(struct login *l);  /* once; on a worker, or inside logins_check() when the answer is known at once */
+    const char *address;                   /* of the peer, "host:port"; the port does not count */
+    void (*done)(struct login *l);         /* once; on a worker, or inside logins_check() when the answer is known at once */
     bool (*is_cancelled)(struct login *l); /* asked before the work begins; may be NULL */
     /* --- answer --- */
     enum login_outcome outcome;
-    struct user *who;               /* LOGIN_RIGHT */
-    struct user_record *record;     /* LOGIN_RIGHT: with a reference, the caller's */
-    uint64_t epoch;                 /* LOGIN_RIGHT: of the user when the record was read; another one by now: the answer is out of date */
+    struct user *who;           /* LOGIN_RIGHT */
+    struct user_record *record; /* LOGIN_RIGHT: with a reference, the caller's */
+    uint64_t epoch;             /* LOGIN_RIGHT: of the user when the record was read; another one by now: the answer is out of date */
     struct err err;
     /* --- owned by logins.c --- */
     struct pool_job job;

@@ -219,8 +219,8 @@ static void test_followers(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_outcomes), cmocka_unit_test(test_memory), cmocka_unit_test(test_shares), cmocka_unit_test(test_queue_bound),
-                                       cmocka_unit_test(test_followers)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_outcomes), cmocka_unit_test(test_memory), cmocka_unit_test(test_shares),
+                                       cmocka_unit_test(test_queue_bound), cmocka_unit_test(test_followers)};
 
     return cmocka_run_group_tests_name("logins", tests, NULL, NULL);
 }

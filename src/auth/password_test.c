@@ -15,7 +15,9 @@ static void test_vectors(void **state)
         {"abcdefghijklmnopqrstuvwxyz", "$2a$06$.rCVZVOThsIa97pEDOxvGuRRgzG64bvtJ0938xuqzv18d3ZpQhstC"},
         {"U*U", "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"},
         {"\xa3", "$2a$05$/OK.fbVrR/bpIqNJ5ianF.Sa7shbm4.OzKpvFnX1pQLmQW96oUlCq"},
-        {"\xff\xa3" "345", "$2a$05$/OK.fbVrR/bpIqNJ5ianF.nRht2l/HRhr6zmCp9vYUvvsqynflf9e"},
+        {"\xff\xa3"
+         "345",
+         "$2a$05$/OK.fbVrR/bpIqNJ5ianF.nRht2l/HRhr6zmCp9vYUvvsqynflf9e"},
         {"immudb", "$2a$10$.t060i/7yWPnyWAhMXWr/eKo1WR6/Vmu2BQm.3ly5gaHZRg2O235i"},
         {"Alice@123", "$2a$10$1jNEz5NB7Gd8a0QyHwx8w.XdCDz1n.3Pmi86J4s2ebKOg0bb8MmBG"},
         {"New@1234", "$2a$10$xS5LjOy/kYqJtlXscNsmU.pFexgfXq.BdsT6MQcPy7t86xoJsV79C"},
@@ -73,8 +75,13 @@ static void test_limits(void **state)
 
 static void test_no_hashes(void **state)
 {
-    static const char *const rows[] = {"", "x", "$1$abcdefgh$abcdefghijklmnopqrstuv", "$2a$10$short", "$2a$99$m0CrhHm10qJ3lXRY.5zDGO3rS2KdeeWLuGmsfGlMfOxih58VYVfxe",
-                                       "$2a$xx$m0CrhHm10qJ3lXRY.5zDGO3rS2KdeeWLuGmsfGlMfOxih58VYVfxe", "$2!$06$m0CrhHm10qJ3lXRY.5zDGO3rS2KdeeWLuGmsfGlMfOxih58VYVfxe",
+    static const char *const rows[] = {"",
+                                       "x",
+                                       "$1$abcdefgh$abcdefghijklmnopqrstuv",
+                                       "$2a$10$short",
+                                       "$2a$99$m0CrhHm10qJ3lXRY.5zDGO3rS2KdeeWLuGmsfGlMfOxih58VYVfxe",
+                                       "$2a$xx$m0CrhHm10qJ3lXRY.5zDGO3rS2KdeeWLuGmsfGlMfOxih58VYVfxe",
+                                       "$2!$06$m0CrhHm10qJ3lXRY.5zDGO3rS2KdeeWLuGmsfGlMfOxih58VYVfxe",
                                        "$2a$06$!!!!!!!!!!!!!!!!!!!!!!3rS2KdeeWLuGmsfGlMfOxih58VYVfxe"};
     size_t i;
 
@@ -103,8 +110,8 @@ static void test_waste(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_vectors), cmocka_unit_test(test_own), cmocka_unit_test(test_limits), cmocka_unit_test(test_no_hashes),
-                                       cmocka_unit_test(test_waste)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_vectors), cmocka_unit_test(test_own), cmocka_unit_test(test_limits),
+                                       cmocka_unit_test(test_no_hashes), cmocka_unit_test(test_waste)};
 
     return cmocka_run_group_tests_name("password", tests, NULL, NULL);
 }

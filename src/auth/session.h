@@ -16,20 +16,20 @@ struct sessions;
 struct session {
     _Atomic unsigned references;
     _Atomic bool is_open;
-    _Atomic int64_t database;      /* number of the selected database */
+    _Atomic int64_t database; /* number of the selected database */
     _Atomic uint64_t last_used_ns;
     uint64_t opened_ns;
     struct user *user;
-    struct session *next;          /* in its bucket */
+    struct session *next; /* in its bucket */
     char id[SESSION_ID_LEN + 1];
 };
 
 struct sessions_options {
     const struct env *env;
-    uint32_t sessions_max;         /* at least 1 */
-    uint64_t idle_max_ns;          /* session timeout; 0 = unlimited */
-    uint64_t age_max_ns;           /* 0 = unlimited */
-    uint64_t inactivity_ns;        /* only reported */
+    uint32_t sessions_max;  /* at least 1 */
+    uint64_t idle_max_ns;   /* session timeout; 0 = unlimited */
+    uint64_t age_max_ns;    /* 0 = unlimited */
+    uint64_t inactivity_ns; /* only reported */
 };
 MUST_USE enum status sessions_open(const struct sessions_options *o, struct sessions **out, struct err *err);
 void sessions_close(struct sessions *s);

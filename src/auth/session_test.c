@@ -152,7 +152,8 @@ static void test_threads(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_life), cmocka_unit_test(test_expiry), cmocka_unit_test(test_many), cmocka_unit_test(test_threads)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_life), cmocka_unit_test(test_expiry), cmocka_unit_test(test_many),
+                                       cmocka_unit_test(test_threads)};
 
     return cmocka_run_group_tests_name("session", tests, NULL, NULL);
 }

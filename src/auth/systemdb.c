@@ -71,7 +71,8 @@ done:
     return st;
 }
 
-static enum status commit_entry(struct store *s, struct bytes key, const struct kv_metadata *md, struct bytes store_value, struct bytes extra, struct err *err)
+static enum status commit_entry(struct store *s, struct bytes key, const struct kv_metadata *md, struct bytes store_value, struct bytes extra,
+                                struct err *err)
 {
     uint8_t store_key[SYSTEMDB_KEY_LEN_MAX + 1];
     struct store_draft *draft = NULL, *submitted;
@@ -120,7 +121,8 @@ enum status systemdb_delete(struct store *s, struct bytes key, struct err *err)
 }
 
 enum status systemdb_scan(struct store *s, struct bytes prefix,
-                          enum status (*visit)(void *ctx, struct bytes key, struct bytes value, uint64_t tx_id, struct err *err), void *ctx, struct err *err)
+                          enum status (*visit)(void *ctx, struct bytes key, struct bytes value, uint64_t tx_id, struct err *err), void *ctx,
+                          struct err *err)
 {
     struct index_scan_options o = {.ns = INDEX_NS_KV, .prefix = prefix};
     struct store_snapshot *snapshot = NULL;

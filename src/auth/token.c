@@ -104,7 +104,8 @@ static enum status claims_read(struct token *t, struct err *err)
     user = json_object_get(object, "sub");
     database = json_object_get(object, "database");
     expires = json_object_get(object, "exp");
-    if ((user != NULL && (!json_is_string(user) || json_string_length(user) >= sizeof t->user)) || !json_is_string(database) || !json_is_string(expires)) {
+    if ((user != NULL && (!json_is_string(user) || json_string_length(user) >= sizeof t->user)) || !json_is_string(database) ||
+        !json_is_string(expires)) {
         err_set(err, ST_INVALID, 0, "malformed token: a claim is missing or of the wrong type");
         goto done;
     }

@@ -15,18 +15,19 @@
 #define TOKEN_NO_DATABASE (-1)
 
 struct token {
-    char user[64];          /* as claimed: not to be believed before token_verify() */
-    int64_t database;       /* number of the selected database, TOKEN_NO_DATABASE */
+    char user[64];    /* as claimed: not to be believed before token_verify() */
+    int64_t database; /* number of the selected database, TOKEN_NO_DATABASE */
     int64_t expires_s;
-    struct bytes payload;   /* in the arena */
+    struct bytes payload; /* in the arena */
     uint8_t signature[64];
-    struct bytes footer;    /* in the arena */
+    struct bytes footer; /* in the arena */
 };
 
 /* A fresh key pair; NULL when OpenSSL fails. */
 EVP_PKEY *token_key_create(void);
 /* NUL-terminated, in the arena. */
-MUST_USE enum status token_issue(EVP_PKEY *key, const char *user, int64_t database, int64_t expires_s, struct arena *arena, char **out, struct err *err);
+MUST_USE enum status token_issue(EVP_PKEY *key, const char *user, int64_t database, int64_t expires_s, struct arena *arena, char **out,
+                                 struct err *err);
 /* Splits text, without judging the signature. ST_INVALID with the published causes ("malformed token: expected at least 3 pieces", "malformed token:
  * incorrect token size", "error decoding token payload: illegal base64 data at input byte 0", ...). */
 MUST_USE enum status token_parse(struct bytes text, struct arena *arena, struct token *out, struct err *err);

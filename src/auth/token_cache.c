@@ -66,7 +66,8 @@ static enum token_verdict check_slowly(struct users *users, struct bytes text, s
     return st == ST_OK ? TOKEN_GOOD : TOKEN_BROKEN;
 }
 
-enum token_verdict token_check(struct token_cache *c, struct users *users, struct bytes text, struct arena *arena, struct checked_token *out, struct err *err)
+enum token_verdict token_check(struct token_cache *c, struct users *users, struct bytes text, struct arena *arena, struct checked_token *out,
+                               struct err *err)
 {
     enum token_verdict verdict;
     struct shard *shard;

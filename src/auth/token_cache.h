@@ -19,6 +19,7 @@ void token_cache_close(struct token_cache *c);
 
 enum token_verdict { TOKEN_GOOD = 0, TOKEN_ABSENT /* not logged in */, TOKEN_BROKEN /* err says why */ };
 /* Judges the text of a token (without "Bearer "). arena: scratch. */
-enum token_verdict token_check(struct token_cache *c, struct users *users, struct bytes text, struct arena *arena, struct checked_token *out, struct err *err);
+enum token_verdict token_check(struct token_cache *c, struct users *users, struct bytes text, struct arena *arena, struct checked_token *out,
+                               struct err *err);
 
 #endif

@@ -54,8 +54,9 @@ static void test_shape(void **state)
 /* The signature algorithm against a vector of the published specification (v2.public, example with a footer). */
 static void test_published_vector(void **state)
 {
-    static const char text[] = "v2.public.eyJkYXRhIjoidGhpcyBpcyBhIHNpZ25lZCBtZXNzYWdlIiwiZXhwIjoiMjAxOS0wMS0wMVQwMDowMDowMCswMDowMCJ9flsZsx_gYCR0N_Ec2QxJFFpvQAs7h9HtKwbVK2"
-                               "n1MJ3Rz-hwe8KUqjnd8FAnIJZ601tp7lGkguU63oGbomhoBw.eyJraWQiOiJ6VmhNaVBCUDlmUmYyc25FY1Q3Z0ZUaW9lQTlDT2NOeTlEZmdMMVc2MGhhTiJ9";
+    static const char text[] =
+        "v2.public.eyJkYXRhIjoidGhpcyBpcyBhIHNpZ25lZCBtZXNzYWdlIiwiZXhwIjoiMjAxOS0wMS0wMVQwMDowMDowMCswMDowMCJ9flsZsx_gYCR0N_Ec2QxJFFpvQAs7h9HtKwbVK2"
+        "n1MJ3Rz-hwe8KUqjnd8FAnIJZ601tp7lGkguU63oGbomhoBw.eyJraWQiOiJ6VmhNaVBCUDlmUmYyc25FY1Q3Z0ZUaW9lQTlDT2NOeTlEZmdMMVc2MGhhTiJ9";
     static const uint8_t public_key[32] = {0x1e, 0xb9, 0xdb, 0xbb, 0xbc, 0x04, 0x7c, 0x03, 0xfd, 0x70, 0x60, 0x4e, 0x00, 0x71, 0xf0, 0x98,
                                            0x7e, 0x16, 0xb2, 0x8b, 0x75, 0x72, 0x25, 0xc1, 0x1f, 0x00, 0x41, 0x5d, 0x0e, 0x20, 0xb1, 0xa2};
     EVP_PKEY *key = EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL, public_key, sizeof public_key);
@@ -129,9 +130,15 @@ static void test_causes(void **state)
 
 static void test_claims(void **state)
 {
-    static const char *const bad[] = {"x", "[]", "{}", "{\"database\":0,\"exp\":\"2099-01-01T00:00:00Z\"}", "{\"database\":\"x\",\"exp\":\"2099-01-01T00:00:00Z\"}",
-                                      "{\"database\":\"0\",\"exp\":\"x\"}", "{\"database\":\"0\",\"exp\":\"2099-01-01T00:00:00Z\",\"sub\":7}",
-                                      "{\"database\":\"0\",\"exp\":\"2099-01-01T00:00:00Z\",\"sub\":\"uuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuu\"}"};
+    static const char *const bad[] = {
+        "x",
+        "[]",
+        "{}",
+        "{\"database\":0,\"exp\":\"2099-01-01T00:00:00Z\"}",
+        "{\"database\":\"x\",\"exp\":\"2099-01-01T00:00:00Z\"}",
+        "{\"database\":\"0\",\"exp\":\"x\"}",
+        "{\"database\":\"0\",\"exp\":\"2099-01-01T00:00:00Z\",\"sub\":7}",
+        "{\"database\":\"0\",\"exp\":\"2099-01-01T00:00:00Z\",\"sub\":\"uuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuuu\"}"};
     char body[512], text[1024];
     struct token t;
     size_t i;
@@ -150,8 +157,8 @@ static void test_claims(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_shape), cmocka_unit_test(test_published_vector), cmocka_unit_test(test_tampering), cmocka_unit_test(test_causes),
-                                       cmocka_unit_test(test_claims)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_shape), cmocka_unit_test(test_published_vector), cmocka_unit_test(test_tampering),
+                                       cmocka_unit_test(test_causes), cmocka_unit_test(test_claims)};
 
     return cmocka_run_group_tests_name("token", tests, setup, teardown);
 }

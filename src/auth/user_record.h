@@ -55,7 +55,7 @@ MUST_USE enum status user_record_decode(struct bytes name, struct bytes json, st
 
 /* --- changes, on a record nobody else holds; false when out of memory --- */
 bool user_record_set_creator(struct user_record *r, struct bytes who, int64_t now_ns);
-bool user_record_grant(struct user_record *r, struct bytes database, uint32_t permission);  /* removes the old one, appends */
+bool user_record_grant(struct user_record *r, struct bytes database, uint32_t permission); /* removes the old one, appends */
 void user_record_revoke(struct user_record *r, struct bytes database);
 bool user_record_default_privileges(struct user_record *r, struct bytes database, uint32_t permission); /* replaces all */
 /* Old records say nothing about privileges: writes down the ones in force. */

@@ -68,13 +68,12 @@ static size_t each_record(const char *file, void (*visit)(const char *step, cons
     size_t i, k, n, count = 0;
     char name[64];
 
-    json_array_foreach(json_object_get(r, "steps"), i, step)
-        json_array_foreach(json_object_get(step, "systemdb_txs"), k, tx)
-            json_array_foreach(json_object_get(tx, "entries"), n, entry)
-                if (user_of(entry, name) != NULL) {
-                    visit(json_string_value(json_object_get(step, "after")), name, json_string_value(json_object_get(entry, "value_text")));
-                    count++;
-                }
+    json_array_foreach(json_object_get(r, "steps"), i, step) json_array_foreach(json_object_get(step, "systemdb_txs"), k, tx)
+        json_array_foreach(json_object_get(tx, "entries"), n, entry) if (user_of(entry, name) != NULL)
+    {
+        visit(json_string_value(json_object_get(step, "after")), name, json_string_value(json_object_get(entry, "value_text")));
+        count++;
+    }
     json_decref(r);
     return count;
 }
@@ -201,11 +200,13 @@ static void test_sysadmin(void **state)
     r->is_active = true;
     memcpy(r->hash, "$2a$10$.t060i/7yWPnyWAhMXWr/eKo1WR6/Vmu2BQm.3ly5gaHZRg2O235i", PASSWORD_HASH_LEN);
     assert_int_equal(record_time_parse(bytes_str("2026-11-21T04:22:59.051735434Z"), &r->created_at, NULL), ST_OK);
-    expect_encoded(r, "{\"username\":\"immudb\",\"hashedpassword\":\"JDJhJDEwJC50MDYwaS83eVdQbnlXQWhNWFdyL2VLbzFXUjYvVm11MkJRbS4zbHk1Z2FIWlJnMk8yMzVp\","
-                      "\"permissions\":[{\"permission\":255,\"database\":\"*\"}],\"sqlPrivileges\":[{\"privilege\":\"SELECT\",\"database\":\"*\"},"
-                      "{\"privilege\":\"CREATE\",\"database\":\"*\"},{\"privilege\":\"INSERT\",\"database\":\"*\"},{\"privilege\":\"UPDATE\",\"database\":\"*\"},"
-                      "{\"privilege\":\"DELETE\",\"database\":\"*\"},{\"privilege\":\"DROP\",\"database\":\"*\"},{\"privilege\":\"ALTER\",\"database\":\"*\"}],"
-                      "\"hasPrivileges\":true,\"active\":true,\"createdBy\":\"\",\"createdat\":\"2026-11-21T04:22:59.051735434Z\"}");
+    expect_encoded(
+        r,
+        "{\"username\":\"immudb\",\"hashedpassword\":\"JDJhJDEwJC50MDYwaS83eVdQbnlXQWhNWFdyL2VLbzFXUjYvVm11MkJRbS4zbHk1Z2FIWlJnMk8yMzVp\","
+        "\"permissions\":[{\"permission\":255,\"database\":\"*\"}],\"sqlPrivileges\":[{\"privilege\":\"SELECT\",\"database\":\"*\"},"
+        "{\"privilege\":\"CREATE\",\"database\":\"*\"},{\"privilege\":\"INSERT\",\"database\":\"*\"},{\"privilege\":\"UPDATE\",\"database\":\"*\"},"
+        "{\"privilege\":\"DELETE\",\"database\":\"*\"},{\"privilege\":\"DROP\",\"database\":\"*\"},{\"privilege\":\"ALTER\",\"database\":\"*\"}],"
+        "\"hasPrivileges\":true,\"active\":true,\"createdBy\":\"\",\"createdat\":\"2026-11-21T04:22:59.051735434Z\"}");
     assert_true(user_is_sysadmin(r));
     assert_int_equal(user_permission_on(r, bytes_str("anything")), PERMISSION_SYSADMIN);
     user_record_unref(r);
@@ -263,9 +264,18 @@ static void test_old_records(void **state)
 
 static void test_bad_records(void **state)
 {
-    static const char *const bad[] = {"", "x", "[]", "{\"active\":1}", "{\"permissions\":{}}", "{\"permissions\":[1]}", "{\"permissions\":[{\"permission\":-1}]}",
-                                      "{\"permissions\":[{\"permission\":4294967296}]}", "{\"createdat\":\"yesterday\"}", "{\"sqlPrivileges\":[{\"privilege\":1}]}",
-                                      "{\"createdBy\":[]}", "{\"hashedpassword\":7}"};
+    static const char *const bad[] = {"",
+                                      "x",
+                                      "[]",
+                                      "{\"active\":1}",
+                                      "{\"permissions\":{}}",
+                                      "{\"permissions\":[1]}",
+                                      "{\"permissions\":[{\"permission\":-1}]}",
+                                      "{\"permissions\":[{\"permission\":4294967296}]}",
+                                      "{\"createdat\":\"yesterday\"}",
+                                      "{\"sqlPrivileges\":[{\"privilege\":1}]}",
+                                      "{\"createdBy\":[]}",
+                                      "{\"hashedpassword\":7}"};
     static const char *const harmless[] = {"{}", "{\"hashedpassword\":\"short\"}", "{\"unknown\":[{}]}", "{\"ACTIVE\":true,\"Permissions\":[{}]}"};
     struct user_record *r;
     size_t i;
@@ -357,8 +367,9 @@ static void test_names(void **state)
 
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_round_trip), cmocka_unit_test(test_operations),     cmocka_unit_test(test_sysadmin), cmocka_unit_test(test_old_records),
-                                       cmocka_unit_test(test_bad_records), cmocka_unit_test(test_random_changes), cmocka_unit_test(test_names)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_round_trip),  cmocka_unit_test(test_operations),  cmocka_unit_test(test_sysadmin),
+                                       cmocka_unit_test(test_old_records), cmocka_unit_test(test_bad_records), cmocka_unit_test(test_random_changes),
+                                       cmocka_unit_test(test_names)};
 
     if (argc != 2) {
         fprintf(stderr, "usage: %s GOLDEN_SYSTEMDB\n", argv[0]);

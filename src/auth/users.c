@@ -34,10 +34,7 @@ struct users {
 
 const char *user_name(const struct user *user) { return user->name; }
 
-uint64_t user_epoch(const struct user *user)
-{
-    return atomic_load_explicit(&((struct user *)(uintptr_t)user)->epoch, memory_order_acquire);
-}
+uint64_t user_epoch(const struct user *user) { return atomic_load_explicit(&((struct user *)(uintptr_t)user)->epoch, memory_order_acquire); }
 
 static void epoch_bump(struct user *user) { atomic_fetch_add_explicit(&user->epoch, 1, memory_order_acq_rel); }
 

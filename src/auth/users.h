@@ -29,7 +29,8 @@ MUST_USE enum status users_find(struct users *u, struct bytes name, bool may_blo
 /* The current record of a user that was found before; NULL for the nameless one. With a reference. */
 struct user_record *users_record(struct users *u, struct user *user);
 /* Calls visit for every user in order of names; blocking. A record that cannot be read fails the whole. */
-MUST_USE enum status users_each(struct users *u, enum status (*visit)(void *ctx, const struct user_record *r, struct err *err), void *ctx, struct err *err);
+MUST_USE enum status users_each(struct users *u, enum status (*visit)(void *ctx, const struct user_record *r, struct err *err), void *ctx,
+                                struct err *err);
 /* True when somebody beside immudb exists; blocking. */
 MUST_USE enum status users_any_other(struct users *u, bool *out, struct err *err);
 

@@ -79,7 +79,8 @@ static enum status collect(void *ctx, const struct user_record *r, struct err *e
 
 static void test_list(void **state)
 {
-    static const char key[] = "\x01" "broken";
+    static const char key[] = "\x01"
+                              "broken";
     struct fixture *f = fixture_open(4);
     struct names n = {""};
     bool other;

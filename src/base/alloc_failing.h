@@ -38,8 +38,7 @@ static inline bool alloc_fails_now(void)
 {
     long at = atomic_load(&alloc_fail_at);
 
-    while (at > 0 && !atomic_compare_exchange_weak(&alloc_fail_at, &at, at == 1 && alloc_fail_all ? 1 : at - 1)) {
-    }
+    while (at > 0 && !atomic_compare_exchange_weak(&alloc_fail_at, &at, at == 1 && alloc_fail_all ? 1 : at - 1)) {}
     if (at == 1)
         alloc_has_failed = true;
     return at == 1;

@@ -13,7 +13,7 @@
 
 struct arena_chunk {
     struct arena_chunk *next;
-    size_t bytes;    /* of this chunk with its header, as obtained from malloc */
+    size_t bytes; /* of this chunk with its header, as obtained from malloc */
     bool is_oversized;
     _Alignas(max_align_t) uint8_t room[];
 };

@@ -22,8 +22,7 @@ static void peak_raise(struct budget *b, enum budget_use use, size_t now)
 {
     size_t peak = atomic_load_explicit(&b->peak[use], memory_order_relaxed);
 
-    while (now > peak && !atomic_compare_exchange_weak_explicit(&b->peak[use], &peak, now, memory_order_relaxed, memory_order_relaxed)) {
-    }
+    while (now > peak && !atomic_compare_exchange_weak_explicit(&b->peak[use], &peak, now, memory_order_relaxed, memory_order_relaxed)) {}
 }
 
 void budget_take(struct budget *b, enum budget_use use, size_t len)
@@ -42,10 +41,7 @@ void budget_give(struct budget *b, enum budget_use use, size_t len)
 }
 
 /* What counts against the share of use beside its own bytes: the queue lies inside the requests' share. */
-static size_t used_inside(const struct budget *b, enum budget_use use)
-{
-    return use == BUDGET_REQUEST ? budget_used(b, BUDGET_QUEUE) : 0;
-}
+static size_t used_inside(const struct budget *b, enum budget_use use) { return use == BUDGET_REQUEST ? budget_used(b, BUDGET_QUEUE) : 0; }
 
 bool budget_try_take(struct budget *b, enum budget_use use, size_t len)
 {
@@ -86,8 +82,8 @@ unsigned budget_pressure(const struct budget *b, enum budget_use use)
 const char *budget_use_name(enum budget_use use)
 {
     static const char *const names[BUDGET_USES] = {
-        [BUDGET_CACHE] = "cache", [BUDGET_MEMTABLE] = "memtable", [BUDGET_QUEUE] = "queue",
-        [BUDGET_REQUEST] = "request", [BUDGET_TREE] = "tree", [BUDGET_OTHER] = "other",
+        [BUDGET_CACHE] = "cache",     [BUDGET_MEMTABLE] = "memtable", [BUDGET_QUEUE] = "queue",
+        [BUDGET_REQUEST] = "request", [BUDGET_TREE] = "tree",         [BUDGET_OTHER] = "other",
     };
 
     return (unsigned)use < BUDGET_USES ? names[use] : "unknown";

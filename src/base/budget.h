@@ -10,18 +10,18 @@
 #include <stddef.h>
 
 enum budget_use {
-    BUDGET_CACHE = 0,  /* page and tx cache */
-    BUDGET_MEMTABLE,   /* index entries not yet in a run */
-    BUDGET_QUEUE,      /* drafts waiting for commit, batch buffers, overlay */
-    BUDGET_REQUEST,    /* request bytes, arenas and unsent answers */
-    BUDGET_TREE,       /* right edges and top pages of Merkle trees */
+    BUDGET_CACHE = 0, /* page and tx cache */
+    BUDGET_MEMTABLE,  /* index entries not yet in a run */
+    BUDGET_QUEUE,     /* drafts waiting for commit, batch buffers, overlay */
+    BUDGET_REQUEST,   /* request bytes, arenas and unsent answers */
+    BUDGET_TREE,      /* right edges and top pages of Merkle trees */
     BUDGET_OTHER,
     BUDGET_USES
 };
 
 struct budget {
-    size_t limit;                          /* bytes; fixed after init */
-    size_t share[BUDGET_USES];             /* bound of each use; fixed after init */
+    size_t limit;              /* bytes; fixed after init */
+    size_t share[BUDGET_USES]; /* bound of each use; fixed after init */
     _Atomic size_t used[BUDGET_USES];
     _Atomic size_t peak[BUDGET_USES];
 };

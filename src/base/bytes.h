@@ -17,10 +17,7 @@ struct bytes {
 
 static inline struct bytes bytes_of(const void *data, size_t len) { return (struct bytes){(const uint8_t *)data, len}; }
 static inline struct bytes bytes_str(const char *s) { return (struct bytes){(const uint8_t *)s, strlen(s)}; }
-static inline bool bytes_equal(struct bytes a, struct bytes b)
-{
-    return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
-}
+static inline bool bytes_equal(struct bytes a, struct bytes b) { return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0); }
 /* memcmp order, the shorter of two equal prefixes first: <0, 0, >0. */
 static inline int bytes_compare(struct bytes a, struct bytes b)
 {
@@ -34,29 +31,45 @@ static inline bool bytes_has_prefix(struct bytes s, struct bytes prefix)
 }
 
 static inline uint16_t load_u16be(const uint8_t *p) { return (uint16_t)((p[0] << 8) | p[1]); }
-static inline uint32_t load_u32be(const uint8_t *p)
-{
-    return ((uint32_t)p[0] << 24) | ((uint32_t)p[1] << 16) | ((uint32_t)p[2] << 8) | p[3];
-}
+static inline uint32_t load_u32be(const uint8_t *p) { return ((uint32_t)p[0] << 24) | ((uint32_t)p[1] << 16) | ((uint32_t)p[2] << 8) | p[3]; }
 static inline uint64_t load_u64be(const uint8_t *p) { return ((uint64_t)load_u32be(p) << 32) | load_u32be(p + 4); }
 static inline uint16_t load_u16le(const uint8_t *p) { return (uint16_t)(p[0] | (p[1] << 8)); }
-static inline uint32_t load_u32le(const uint8_t *p)
-{
-    return p[0] | ((uint32_t)p[1] << 8) | ((uint32_t)p[2] << 16) | ((uint32_t)p[3] << 24);
-}
+static inline uint32_t load_u32le(const uint8_t *p) { return p[0] | ((uint32_t)p[1] << 8) | ((uint32_t)p[2] << 16) | ((uint32_t)p[3] << 24); }
 static inline uint64_t load_u64le(const uint8_t *p) { return load_u32le(p) | ((uint64_t)load_u32le(p + 4) << 32); }
-static inline void store_u16be(uint8_t *p, uint16_t v) { p[0] = (uint8_t)(v >> 8); p[1] = (uint8_t)v; }
+static inline void store_u16be(uint8_t *p, uint16_t v)
+{
+    p[0] = (uint8_t)(v >> 8);
+    p[1] = (uint8_t)v;
+}
 static inline void store_u32be(uint8_t *p, uint32_t v)
 {
-    p[0] = (uint8_t)(v >> 24); p[1] = (uint8_t)(v >> 16); p[2] = (uint8_t)(v >> 8); p[3] = (uint8_t)v;
+    p[0] = (uint8_t)(v >> 24);
+    p[1] = (uint8_t)(v >> 16);
+    p[2] = (uint8_t)(v >> 8);
+    p[3] = (uint8_t)v;
 }
-static inline void store_u64be(uint8_t *p, uint64_t v) { store_u32be(p, (uint32_t)(v >> 32)); store_u32be(p + 4, (uint32_t)v); }
-static inline void store_u16le(uint8_t *p, uint16_t v) { p[0] = (uint8_t)v; p[1] = (uint8_t)(v >> 8); }
+static inline void store_u64be(uint8_t *p, uint64_t v)
+{
+    store_u32be(p, (uint32_t)(v >> 32));
+    store_u32be(p + 4, (uint32_t)v);
+}
+static inline void store_u16le(uint8_t *p, uint16_t v)
+{
+    p[0] = (uint8_t)v;
+    p[1] = (uint8_t)(v >> 8);
+}
 static inline void store_u32le(uint8_t *p, uint32_t v)
 {
-    p[0] = (uint8_t)v; p[1] = (uint8_t)(v >> 8); p[2] = (uint8_t)(v >> 16); p[3] = (uint8_t)(v >> 24);
+    p[0] = (uint8_t)v;
+    p[1] = (uint8_t)(v >> 8);
+    p[2] = (uint8_t)(v >> 16);
+    p[3] = (uint8_t)(v >> 24);
 }
-static inline void store_u64le(uint8_t *p, uint64_t v) { store_u32le(p, (uint32_t)v); store_u32le(p + 4, (uint32_t)(v >> 32)); }
+static inline void store_u64le(uint8_t *p, uint64_t v)
+{
+    store_u32le(p, (uint32_t)v);
+    store_u32le(p + 4, (uint32_t)(v >> 32));
+}
 
 /* Reads forward over borrowed bytes. Once a read asks for more than is left the reader has failed for good: every
  * later read gives 0 or NULL, so a parser checks once, at its end. */

@@ -140,11 +140,11 @@ static void varint_forms(void **state)
     assert_true(varint_ok("\x80\x01", 2, 128));
     assert_true(varint_ok("\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 10, UINT64_MAX));
     assert_true(varint_refused("", 0));
-    assert_true(varint_refused("\x80", 1));                                             /* cut */
-    assert_true(varint_refused("\x80\x00", 2));                                         /* overlong zero */
-    assert_true(varint_refused("\x81\x80\x00", 3));                                     /* overlong one */
-    assert_true(varint_refused("\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", 10));        /* bit 64 */
-    assert_true(varint_refused("\xff\xff\xff\xff\xff\xff\xff\xff\xff\x81\x00", 11));    /* eleven bytes */
+    assert_true(varint_refused("\x80", 1));                                          /* cut */
+    assert_true(varint_refused("\x80\x00", 2));                                      /* overlong zero */
+    assert_true(varint_refused("\x81\x80\x00", 3));                                  /* overlong one */
+    assert_true(varint_refused("\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", 10));     /* bit 64 */
+    assert_true(varint_refused("\xff\xff\xff\xff\xff\xff\xff\xff\xff\x81\x00", 11)); /* eleven bytes */
     assert_true(varint_refused("\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01", 11));
     for (unsigned bit = 0; bit < 64; bit++) {
         for (int delta = -1; delta <= 1; delta++) {
@@ -161,11 +161,8 @@ static void varint_forms(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(compare),
-        cmocka_unit_test(integers_both_ways),
-        cmocka_unit_test(byte_order),
-        cmocka_unit_test(failed_for_good),
-        cmocka_unit_test(varint_forms),
+        cmocka_unit_test(compare),         cmocka_unit_test(integers_both_ways), cmocka_unit_test(byte_order),
+        cmocka_unit_test(failed_for_good), cmocka_unit_test(varint_forms),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

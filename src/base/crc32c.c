@@ -22,8 +22,8 @@ static uint32_t portable_update(uint32_t crc, const uint8_t *data, size_t len)
     for (; len >= 8; len -= 8, data += 8) {
         uint32_t low = crc ^ load_u32le(data), high = load_u32le(data + 4);
 
-        crc = table[7][low & 0xff] ^ table[6][(low >> 8) & 0xff] ^ table[5][(low >> 16) & 0xff] ^ table[4][low >> 24] ^
-              table[3][high & 0xff] ^ table[2][(high >> 8) & 0xff] ^ table[1][(high >> 16) & 0xff] ^ table[0][high >> 24];
+        crc = table[7][low & 0xff] ^ table[6][(low >> 8) & 0xff] ^ table[5][(low >> 16) & 0xff] ^ table[4][low >> 24] ^ table[3][high & 0xff] ^
+              table[2][(high >> 8) & 0xff] ^ table[1][(high >> 16) & 0xff] ^ table[0][high >> 24];
     }
     for (; len > 0; len--, data++)
         crc = (crc >> 8) ^ table[0][(crc ^ *data) & 0xff];

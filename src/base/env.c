@@ -74,8 +74,7 @@ static void system_log(void *ctx, enum log_level level, const char *text)
 
 const struct env *env_system(void)
 {
-    static const struct env system = {
-        .wall_ns = system_wall_ns, .mono_ns = system_mono_ns, .random = system_random, .log = system_log};
+    static const struct env system = {.wall_ns = system_wall_ns, .mono_ns = system_mono_ns, .random = system_random, .log = system_log};
 
     return &system;
 }

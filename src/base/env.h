@@ -11,16 +11,20 @@ enum log_level { LOG_ERROR = 0, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 struct env {
     void *ctx;
-    int64_t (*wall_ns)(void *ctx);                       /* unix time in nanoseconds; may step backwards */
-    uint64_t (*mono_ns)(void *ctx);                      /* never steps backwards; origin unspecified */
-    void (*random)(void *ctx, void *out, size_t len);    /* cryptographically secure, never fails */
+    int64_t (*wall_ns)(void *ctx);                                  /* unix time in nanoseconds; may step backwards */
+    uint64_t (*mono_ns)(void *ctx);                                 /* never steps backwards; origin unspecified */
+    void (*random)(void *ctx, void *out, size_t len);               /* cryptographically secure, never fails */
     void (*log)(void *ctx, enum log_level level, const char *text); /* one line without newline; borrowed */
 };
 
 /* The operating system's clock and getrandom(2); log goes to stderr. A static object, never freed. */
 const struct env *env_system(void);
 
-static inline int64_t env_wall_s(const struct env *e) { int64_t ns = e->wall_ns(e->ctx); return ns / 1000000000 - (ns % 1000000000 < 0); }
+static inline int64_t env_wall_s(const struct env *e)
+{
+    int64_t ns = e->wall_ns(e->ctx);
+    return ns / 1000000000 - (ns % 1000000000 < 0);
+}
 static inline int64_t env_wall_ns(const struct env *e) { return e->wall_ns(e->ctx); }
 static inline uint64_t env_mono_ns(const struct env *e) { return e->mono_ns(e->ctx); }
 static inline void env_random(const struct env *e, void *out, size_t len) { e->random(e->ctx, out, len); }

@@ -82,10 +82,7 @@ void sha256_update(struct sha256 *s, const void *data, size_t len)
         memcpy(s->block, at, len);
 }
 
-void sha256_final(struct sha256 *s, hash_t *out)
-{
-    finish(sha, s->state, s->block, s->total % 64, s->total, out->b);
-}
+void sha256_final(struct sha256 *s, hash_t *out) { finish(sha, s->state, s->block, s->total % 64, s->total, out->b); }
 
 void sha256(const void *data, size_t len, hash_t *out)
 {

@@ -73,10 +73,7 @@ static void published_vectors(void **state)
         assert_int_equal(HASH_ZERO.b[i], 0);
 }
 
-static void openssl_hash(const void *data, size_t len, hash_t *out)
-{
-    assert_int_equal(EVP_Digest(data, len, out->b, NULL, EVP_sha256(), NULL), 1);
-}
+static void openssl_hash(const void *data, size_t len, hash_t *out) { assert_int_equal(EVP_Digest(data, len, out->b, NULL, EVP_sha256(), NULL), 1); }
 
 /* Every length up to 600 at different alignments, then random long ones, whole and in random pieces. */
 static void lengths_and_splits(void **state)

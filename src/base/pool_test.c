@@ -44,8 +44,7 @@ static void counted_run(struct pool_job *job)
     struct counted *c = (struct counted *)job;
     int now = atomic_fetch_add(c->running, 1) + 1, max = *c->running_max;
 
-    while (now > max && !atomic_compare_exchange_weak(c->running_max, &max, now)) {
-    }
+    while (now > max && !atomic_compare_exchange_weak(c->running_max, &max, now)) {}
     if (c->again % 8 == 0)
         sleep_ms(1);
     c->ran_on = pthread_self();
@@ -66,8 +65,8 @@ static void every_job_runs_once(void **state)
     (void)state;
     assert_int_equal(pool_create("test", 3, 0, 1000, &pool, &err), ST_OK);
     for (int i = 0; i < JOBS; i++) {
-        jobs[i] = (struct counted){.job.run = counted_run, .runs = &runs, .running = &running, .running_max = &running_max, .pool = pool,
-                                   .again = i % 3};
+        jobs[i] = (struct counted){
+            .job.run = counted_run, .runs = &runs, .running = &running, .running_max = &running_max, .pool = pool, .again = i % 3};
         pool_submit(pool, &jobs[i].job);
     }
     pool_destroy(pool); /* waits, also for those queued by jobs */
@@ -199,8 +198,8 @@ static void many_submitters(void **state)
     assert_int_equal(pool_create("test", 4, 0, 0, &pool, NULL), ST_OK); /* idle_ms 0: threads come and go all the time */
     for (int t = 0; t < 4; t++) {
         for (int i = 0; i < 500; i++)
-            jobs[t][i] = (struct counted){.job.run = counted_run, .runs = &runs, .running = &running, .running_max = &running_max,
-                                          .pool = pool, .again = i % 2};
+            jobs[t][i] = (struct counted){
+                .job.run = counted_run, .runs = &runs, .running = &running, .running_max = &running_max, .pool = pool, .again = i % 2};
         assert_int_equal(pthread_create(&threads[t], NULL, submitter, jobs[t]), 0);
     }
     for (int t = 0; t < 4; t++)

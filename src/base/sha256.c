@@ -20,7 +20,7 @@ static inline uint32_t majority(uint32_t x, uint32_t y, uint32_t z) { return (x 
 /* One round; the caller rotates the names of the eight variables instead of moving their values. */
 #define ROUND(a, b, c, d, e, f, g, h, i) \
     do { \
-        uint32_t t1_ = h + sum1(e) + choose(e, f, g) + sha256_k[i] + w[(i) & 15]; \
+        uint32_t t1_ = h + sum1(e) + choose(e, f, g) + sha256_k[i] + w[(i)&15]; \
         d += t1_; \
         h = t1_ + sum0(a) + majority(a, b, c); \
     } while (0)
@@ -67,10 +67,7 @@ static void portable_blocks(uint32_t state[8], const uint8_t *data, size_t count
         block_one(state, data);
 }
 
-static void portable_node(const uint8_t *left, const uint8_t *right, uint8_t *out)
-{
-    sha256_node_by_blocks(&sha256_portable, left, right, out);
-}
+static void portable_node(const uint8_t *left, const uint8_t *right, uint8_t *out) { sha256_node_by_blocks(&sha256_portable, left, right, out); }
 
 static void portable_leaf(const uint8_t *data, uint8_t *out) { sha256_leaf_by_blocks(&sha256_portable, data, out); }
 

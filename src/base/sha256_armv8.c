@@ -54,10 +54,7 @@ SHA_TARGET static void armv8_blocks(uint32_t state[8], const uint8_t *data, size
     vst1q_u32(state + 4, s.efgh);
 }
 
-static void armv8_node(const uint8_t *left, const uint8_t *right, uint8_t *out)
-{
-    sha256_node_by_blocks(&sha256_armv8, left, right, out);
-}
+static void armv8_node(const uint8_t *left, const uint8_t *right, uint8_t *out) { sha256_node_by_blocks(&sha256_armv8, left, right, out); }
 
 static void armv8_leaf(const uint8_t *data, uint8_t *out) { sha256_leaf_by_blocks(&sha256_armv8, data, out); }
 

@@ -34,10 +34,7 @@ bool sha256_x86_usable(void)
 SHA_INLINE __m128i load(const void *p) { return _mm_loadu_si128((const __m128i *)p); }
 
 /* Big-endian words from bytes. */
-SHA_INLINE __m128i swap_words(__m128i x)
-{
-    return _mm_shuffle_epi8(x, _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203));
-}
+SHA_INLINE __m128i swap_words(__m128i x) { return _mm_shuffle_epi8(x, _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203)); }
 
 SHA_INLINE struct two_regs state_start(void)
 {
@@ -47,7 +44,7 @@ SHA_INLINE struct two_regs state_start(void)
 
 SHA_INLINE struct two_regs state_load(const uint32_t state[8])
 {
-    __m128i badc = _mm_shuffle_epi32(load(state), 0xb1);   /* words from the top: C D A B */
+    __m128i badc = _mm_shuffle_epi32(load(state), 0xb1);     /* words from the top: C D A B */
     __m128i hgfe = _mm_shuffle_epi32(load(state + 4), 0x1b); /* E F G H */
 
     return (struct two_regs){_mm_alignr_epi8(badc, hgfe, 8), _mm_blend_epi16(hgfe, badc, 0xf0)};
@@ -88,9 +85,8 @@ SHA_INLINE void group(struct two_regs *s, __m128i w[4], unsigned g)
     s->cdgh = _mm_sha256rnds2_epu32(s->cdgh, s->abef, wk);
     s->abef = _mm_sha256rnds2_epu32(s->abef, s->cdgh, _mm_shuffle_epi32(wk, 0x0e));
     if (g < 12)
-        w[g & 3] = _mm_sha256msg2_epu32(_mm_add_epi32(_mm_sha256msg1_epu32(w[g & 3], w[(g + 1) & 3]),
-                                                      _mm_alignr_epi8(w[(g + 3) & 3], w[(g + 2) & 3], 4)),
-                                        w[(g + 3) & 3]);
+        w[g & 3] = _mm_sha256msg2_epu32(
+            _mm_add_epi32(_mm_sha256msg1_epu32(w[g & 3], w[(g + 1) & 3]), _mm_alignr_epi8(w[(g + 3) & 3], w[(g + 2) & 3], 4)), w[(g + 3) & 3]);
 }
 
 SHA_INLINE void block(struct two_regs *s, __m128i w[4])

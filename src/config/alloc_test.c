@@ -8,9 +8,9 @@
 #include "config/logger.h"
 #include "config/toml.h"
 
-static char *const ARGS[] = {(char *)(uintptr_t)"immudb", (char *)(uintptr_t)"--dir", (char *)(uintptr_t)"/nowhere", (char *)(uintptr_t)"--s3-storage",
-                             (char *)(uintptr_t)"--admin-password=enc:cHc="};
-static char *const ENV[] = {(char *)(uintptr_t)"IMMUDB_PORT=tcp://1.2.3.4:5", (char *)(uintptr_t)"IMMUDB_SIGNING_KEY=k", NULL};
+static char *const ARGS[] = {(char *)(uintptr_t) "immudb", (char *)(uintptr_t) "--dir", (char *)(uintptr_t) "/nowhere",
+                             (char *)(uintptr_t) "--s3-storage", (char *)(uintptr_t) "--admin-password=enc:cHc="};
+static char *const ENV[] = {(char *)(uintptr_t) "IMMUDB_PORT=tcp://1.2.3.4:5", (char *)(uintptr_t) "IMMUDB_SIGNING_KEY=k", NULL};
 
 static void test_load(void **state)
 {

@@ -128,11 +128,13 @@ static enum status value_set(struct config *c, const struct flag *f, const char 
         return text_set(c, f, value, err);
     case FLAG_BOOL:
         if (flag_parse_bool(value, bool_at(c, f)) != ST_OK)
-            return err_set(err, ST_INVALID, 0, "invalid argument \"%s\" for \"%s\" flag: strconv.ParseBool: parsing \"%s\": invalid syntax", text, label, text);
+            return err_set(err, ST_INVALID, 0, "invalid argument \"%s\" for \"%s\" flag: strconv.ParseBool: parsing \"%s\": invalid syntax", text,
+                           label, text);
         return ST_OK;
     case FLAG_INT:
         if (flag_parse_int(value, (f->traits & FLAG_SIZE) != 0, &v) != ST_OK)
-            return err_set(err, ST_INVALID, 0, "invalid argument \"%s\" for \"%s\" flag: strconv.ParseInt: parsing \"%s\": invalid syntax", text, label, text);
+            return err_set(err, ST_INVALID, 0, "invalid argument \"%s\" for \"%s\" flag: strconv.ParseInt: parsing \"%s\": invalid syntax", text,
+                           label, text);
         break;
     case FLAG_DURATION:
         if (duration_parse(value, &v, &cause) != ST_OK)
@@ -140,9 +142,10 @@ static enum status value_set(struct config *c, const struct flag *f, const char 
         break;
     }
     if (v < f->min || v > f->max)
-        return f->max == INT64_MAX ? err_set(err, ST_INVALID, 0, "invalid argument \"%s\" for \"%s\" flag: at least %lld", text, label, (long long)f->min)
-                                   : err_set(err, ST_INVALID, 0, "invalid argument \"%s\" for \"%s\" flag: %lld to %lld", text, label, (long long)f->min,
-                                             (long long)f->max);
+        return f->max == INT64_MAX
+                   ? err_set(err, ST_INVALID, 0, "invalid argument \"%s\" for \"%s\" flag: at least %lld", text, label, (long long)f->min)
+                   : err_set(err, ST_INVALID, 0, "invalid argument \"%s\" for \"%s\" flag: %lld to %lld", text, label, (long long)f->min,
+                             (long long)f->max);
     *int_at(c, f) = v;
     return ST_OK;
 }
@@ -232,8 +235,11 @@ static enum status command_word(struct config *c, const char *word, struct err *
     static const struct {
         const char *word;
         enum config_command command;
-    } commands[] = {{"help", COMMAND_HELP},     {"version", COMMAND_VERSION}, {"completion", COMMAND_COMPLETION},
-                    {"mangen", COMMAND_MANGEN}, {"service", COMMAND_SERVICE}};
+    } commands[] = {{"help", COMMAND_HELP},
+                    {"version", COMMAND_VERSION},
+                    {"completion", COMMAND_COMPLETION},
+                    {"mangen", COMMAND_MANGEN},
+                    {"service", COMMAND_SERVICE}};
     char *text;
     size_t i;
 
@@ -405,7 +411,8 @@ static enum status file_read(struct config *c, const char *path, struct err *err
     enum status st;
     size_t len;
 
-    if (dot != NULL && (strcasecmp(dot, ".yaml") == 0 || strcasecmp(dot, ".yml") == 0 || strcasecmp(dot, ".ini") == 0 || strcasecmp(dot, ".properties") == 0))
+    if (dot != NULL &&
+        (strcasecmp(dot, ".yaml") == 0 || strcasecmp(dot, ".yml") == 0 || strcasecmp(dot, ".ini") == 0 || strcasecmp(dot, ".properties") == 0))
         return err_set(err, ST_INVALID, 0, "%s: configuration files are read in the forms .toml and .json only", path);
     if ((st = file_load(path, &text, &len, err)) != ST_OK)
         return st;

@@ -39,8 +39,8 @@ struct config {
     enum config_source source[CONFIG_FLAGS_MAX]; /* by position in FLAGS */
     char *file_used;                             /* the configuration file that was read; "" = none */
     enum config_command command;
-    char *command_text;                          /* what stands behind the command word, e.g. "install"; "" = nothing */
-    char *warnings[CONFIG_WARNINGS_MAX];         /* for the log, once there is one */
+    char *command_text;                  /* what stands behind the command word, e.g. "install"; "" = nothing */
+    char *warnings[CONFIG_WARNINGS_MAX]; /* for the log, once there is one */
     size_t warning_count;
 };
 
@@ -54,13 +54,13 @@ enum flag_traits {
 };
 struct flag {
     const char *name;
-    char letter;             /* 0 = none */
+    char letter; /* 0 = none */
     enum flag_type type;
     unsigned traits;
-    size_t offset;           /* in struct config */
-    const char *value;       /* default, in the form a user would write it */
-    const char *shown;       /* default as the help shows it; NULL: value */
-    int64_t min, max;        /* integers and durations */
+    size_t offset;     /* in struct config */
+    const char *value; /* default, in the form a user would write it */
+    const char *shown; /* default as the help shows it; NULL: value */
+    int64_t min, max;  /* integers and durations */
     const char *help;
 };
 extern const struct flag FLAGS[];
@@ -71,9 +71,9 @@ const struct flag *flag_find(const char *name);
 struct config_input {
     int argc;
     char *const *argv;
-    char *const *envp;       /* "NAME=value", NULL at the end */
-    const char *home;        /* where immudb.toml is looked for; NULL: nowhere */
-    bool is_installed;       /* the installed binary also looks in /etc/immudb */
+    char *const *envp; /* "NAME=value", NULL at the end */
+    const char *home;  /* where immudb.toml is looked for; NULL: nowhere */
+    bool is_installed; /* the installed binary also looks in /etc/immudb */
 };
 /* ST_INVALID for what the user must change; the text is to be shown as it is. ST_NOT_FOUND: explicit file missing. On failure *out still
  * comes when the command line itself was good enough to know the command (for usage), else NULL. */

@@ -54,7 +54,7 @@ struct given {
 
 static enum status load(const struct given *g, struct config **out, struct err *err)
 {
-    char *argv[WORDS_MAX + 1] = {(char *)(uintptr_t)"immudb"}, *envp[WORDS_MAX + 1] = {NULL};
+    char *argv[WORDS_MAX + 1] = {(char *)(uintptr_t) "immudb"}, *envp[WORDS_MAX + 1] = {NULL};
     struct config_input in = {.argc = 1, .argv = argv, .envp = envp, .home = folder};
     enum status st;
     size_t i;
@@ -125,10 +125,10 @@ static void test_precedence(void **state)
         {{.file = "port = 3355", .args = {"--port=3357"}}, 3357},
         {{.env = {"IMMUDB_PORT=3356"}, .args = {"-p", "3357"}}, 3357},
         {{.file = "port = 3355", .env = {"IMMUDB_PORT=3356"}, .args = {"-p3357"}}, 3357},
-        {{.file = "port = 3355", .env = {"IMMUDB_PORT="}}, 3355},                /* an empty variable is none */
-        {{.file = "port = \"3355\""}, 3355},                                     /* a number as text */
-        {{.file = "PORT = 3355"}, 3355},                                         /* names of a file ignore case */
-        {{.file = "[section]\nport = 3355\n"}, 3322},                            /* tables are read over */
+        {{.file = "port = 3355", .env = {"IMMUDB_PORT="}}, 3355}, /* an empty variable is none */
+        {{.file = "port = \"3355\""}, 3355},                      /* a number as text */
+        {{.file = "PORT = 3355"}, 3355},                          /* names of a file ignore case */
+        {{.file = "[section]\nport = 3355\n"}, 3322},             /* tables are read over */
         {{.env = {"IMMUDB_PORT=tcp://10.0.0.1:3322"}}, 3322},
         {{.file = "port = 3355", .env = {"IMMUDB_PORT=tcp://10.0.0.1:3322"}}, 3355},
         {{.args = {"--port", "0x10"}}, 16},
@@ -180,8 +180,9 @@ static void test_forms(void **state)
 
 static void test_old_names(void **state)
 {
-    struct config *c = load_good(&(struct given){.args = {"--replication-enabled", "--replication-master-address=h", "--replication-follower-password=enc:cHc="},
-                                                 .file = "replication-master-port = 7\nreplication-follower-username = 'u'"});
+    struct config *c = load_good(
+        &(struct given){.args = {"--replication-enabled", "--replication-master-address=h", "--replication-follower-password=enc:cHc="},
+                        .file = "replication-master-port = 7\nreplication-follower-username = 'u'"});
 
     (void)state;
     assert_true(c->replication_is_replica);
@@ -293,18 +294,81 @@ static void test_commands(void **state)
 /* Every flag of the published list is there, and its default survives a round through its own text. */
 static void test_table(void **state)
 {
-    static const char *const published[] = {
-        "address", "admin-password", "audit-log", "audit-log-events", "auth", "auto-cert", "certificate", "clientcas", "config", "detached", "devmode", "dir",
-        "force-admin-password", "grpc-reflection", "log-access", "log-request-metadata", "log-rotation-age", "log-rotation-size", "logdir", "logfile",
-        "logformat", "maintenance", "max-active-databases", "max-key-length", "max-recv-msg-size", "max-session-age-time", "max-session-inactivity-time",
-        "max-sessions", "metrics-server", "metrics-server-port", "mtls", "no-histograms", "pgsql-server", "pgsql-server-port", "pidfile", "pkey", "port",
-        "pprof", "replication-allow-tx-discarding", "replication-commit-concurrency", "replication-is-replica", "replication-prefetch-tx-buffer-size",
-        "replication-primary-host", "replication-primary-password", "replication-primary-port", "replication-primary-username",
-        "replication-skip-integrity-check", "replication-sync-acks", "replication-sync-enabled", "replication-wait-for-indexing", "s3-access-key-id",
-        "s3-bucket-name", "s3-endpoint", "s3-external-identifier", "s3-instance-metadata-url", "s3-location", "s3-path-prefix", "s3-role",
-        "s3-role-enabled", "s3-secret-key", "s3-server-side-encryption", "s3-sse-kms-key-id", "s3-storage", "s3-use-fargate-credentials",
-        "session-timeout", "signingKey", "swaggerui", "synced", "token-expiry-time", "web-server", "web-server-port", "replication-enabled",
-        "sessions-guard-check-interval"};
+    /* clang-format off: a table */
+    static const char *const published[] = {"address",
+                                            "admin-password",
+                                            "audit-log",
+                                            "audit-log-events",
+                                            "auth",
+                                            "auto-cert",
+                                            "certificate",
+                                            "clientcas",
+                                            "config",
+                                            "detached",
+                                            "devmode",
+                                            "dir",
+                                            "force-admin-password",
+                                            "grpc-reflection",
+                                            "log-access",
+                                            "log-request-metadata",
+                                            "log-rotation-age",
+                                            "log-rotation-size",
+                                            "logdir",
+                                            "logfile",
+                                            "logformat",
+                                            "maintenance",
+                                            "max-active-databases",
+                                            "max-key-length",
+                                            "max-recv-msg-size",
+                                            "max-session-age-time",
+                                            "max-session-inactivity-time",
+                                            "max-sessions",
+                                            "metrics-server",
+                                            "metrics-server-port",
+                                            "mtls",
+                                            "no-histograms",
+                                            "pgsql-server",
+                                            "pgsql-server-port",
+                                            "pidfile",
+                                            "pkey",
+                                            "port",
+                                            "pprof",
+                                            "replication-allow-tx-discarding",
+                                            "replication-commit-concurrency",
+                                            "replication-is-replica",
+                                            "replication-prefetch-tx-buffer-size",
+                                            "replication-primary-host",
+                                            "replication-primary-password",
+                                            "replication-primary-port",
+                                            "replication-primary-username",
+                                            "replication-skip-integrity-check",
+                                            "replication-sync-acks",
+                                            "replication-sync-enabled",
+                                            "replication-wait-for-indexing",
+                                            "s3-access-key-id",
+                                            "s3-bucket-name",
+                                            "s3-endpoint",
+                                            "s3-external-identifier",
+                                            "s3-instance-metadata-url",
+                                            "s3-location",
+                                            "s3-path-prefix",
+                                            "s3-role",
+                                            "s3-role-enabled",
+                                            "s3-secret-key",
+                                            "s3-server-side-encryption",
+                                            "s3-sse-kms-key-id",
+                                            "s3-storage",
+                                            "s3-use-fargate-credentials",
+                                            "session-timeout",
+                                            "signingKey",
+                                            "swaggerui",
+                                            "synced",
+                                            "token-expiry-time",
+                                            "web-server",
+                                            "web-server-port",
+                                            "replication-enabled",
+                                            "sessions-guard-check-interval"};
+    /* clang-format on */
     char *help = config_help();
     size_t i;
 
@@ -329,9 +393,15 @@ static void test_durations(void **state)
         const char *text;
         int64_t ns;
         const char *shown;
-    } rows[] = {{"0", 0, "0s"},         {"300ms", 300000000, "300ms"},         {"1m", 60000000000, "1m0s"},
-                {"24h0m0s", 86400000000000, "24h0m0s"}, {"1.5h", 5400000000000, "1h30m0s"}, {"20us", 20000, "20\xc2\xb5s"},
-                {"-2s", -2000000000, "-2s"}, {"1h2m3.5s", 3723500000000, "1h2m3.5s"}, {"7ns", 7, "7ns"}};
+    } rows[] = {{"0", 0, "0s"},
+                {"300ms", 300000000, "300ms"},
+                {"1m", 60000000000, "1m0s"},
+                {"24h0m0s", 86400000000000, "24h0m0s"},
+                {"1.5h", 5400000000000, "1h30m0s"},
+                {"20us", 20000, "20\xc2\xb5s"},
+                {"-2s", -2000000000, "-2s"},
+                {"1h2m3.5s", 3723500000000, "1h2m3.5s"},
+                {"7ns", 7, "7ns"}};
     static const char *const wrong[] = {"", "1", "m", "1x", "1m1", "--1s", ".s", "1.2.3s", "99999999999h", "1 s"};
     char shown[32];
     int64_t ns;
@@ -372,9 +442,10 @@ static void test_block(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),  cmocka_unit_test(test_precedence), cmocka_unit_test(test_container_links_warn), cmocka_unit_test(test_forms),
-        cmocka_unit_test(test_old_names), cmocka_unit_test(test_passwords),  cmocka_unit_test(test_errors),               cmocka_unit_test(test_files),
-        cmocka_unit_test(test_commands),  cmocka_unit_test(test_table),      cmocka_unit_test(test_durations),            cmocka_unit_test(test_block)};
+        cmocka_unit_test(test_defaults), cmocka_unit_test(test_precedence), cmocka_unit_test(test_container_links_warn),
+        cmocka_unit_test(test_forms),    cmocka_unit_test(test_old_names),  cmocka_unit_test(test_passwords),
+        cmocka_unit_test(test_errors),   cmocka_unit_test(test_files),      cmocka_unit_test(test_commands),
+        cmocka_unit_test(test_table),    cmocka_unit_test(test_durations),  cmocka_unit_test(test_block)};
 
     return cmocka_run_group_tests_name("config", tests, setup, teardown);
 }

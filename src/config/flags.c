@@ -5,12 +5,24 @@
 #include <string.h>
 
 #define AT(field) offsetof(struct config, field)
-#define SECONDS(n) ((int64_t)(n) * 1000000000)
+#define SECONDS(n) ((int64_t)(n)*1000000000)
 #define ANY INT64_MAX
-#define STR(name, letter, traits, field, value, help) {name, letter, FLAG_STRING, traits, AT(field), value, NULL, 0, 0, help}
-#define BOOL(name, letter, traits, field, value, help) {name, letter, FLAG_BOOL, traits, AT(field), value, NULL, 0, 0, help}
-#define INT(name, letter, traits, field, value, min, max, help) {name, letter, FLAG_INT, traits, AT(field), value, NULL, min, max, help}
-#define TIME(name, traits, field, value, min, help) {name, 0, FLAG_DURATION, traits, AT(field), value, NULL, min, ANY, help}
+#define STR(name, letter, traits, field, value, help) \
+    { \
+        name, letter, FLAG_STRING, traits, AT(field), value, NULL, 0, 0, help \
+    }
+#define BOOL(name, letter, traits, field, value, help) \
+    { \
+        name, letter, FLAG_BOOL, traits, AT(field), value, NULL, 0, 0, help \
+    }
+#define INT(name, letter, traits, field, value, min, max, help) \
+    { \
+        name, letter, FLAG_INT, traits, AT(field), value, NULL, min, max, help \
+    }
+#define TIME(name, traits, field, value, min, help) \
+    { \
+        name, 0, FLAG_DURATION, traits, AT(field), value, NULL, min, ANY, help \
+    }
 
 const struct flag FLAGS[] = {
     STR("address", 'a', 0, address, "0.0.0.0", "address that all listeners are bound to"),
@@ -36,13 +48,15 @@ const struct flag FLAGS[] = {
     STR("logfile", 0, 0, logfile, "", "name of the log file; empty = stderr"),
     STR("logformat", 0, 0, logformat, "", "text or json"),
     BOOL("maintenance", 0, 0, maintenance, "false", "maintenance mode (see --auth)"),
-    INT("max-active-databases", 0, 0, max_active_databases, "100", 1, 100000, "databases that are open at the same time; the least used ones are closed"),
+    INT("max-active-databases", 0, 0, max_active_databases, "100", 1, 100000,
+        "databases that are open at the same time; the least used ones are closed"),
     INT("max-key-length", 0, FLAG_LATER, max_key_length, "0", 0, 65535, "longest indexed VARCHAR, 64 to 65535; 0 = 1024"),
     INT("max-recv-msg-size", 0, FLAG_SIZE, max_recv_msg_size, "33554432", 1024, 1 << 30, "largest message that is accepted, in bytes"),
     TIME("max-session-age-time", 0, max_session_age_time, "0s", 0, "a session ends after so long; 0 = never"),
     TIME("max-session-inactivity-time", 0, max_session_inactivity_time, "3m0s", 0, "a session counts as inactive after so long"),
     INT("max-sessions", 0, 0, max_sessions, "100", 1, 10000000, "sessions that are open at the same time"),
-    INT("memory-limit", 0, FLAG_SIZE, memory_limit, "0", 0, ANY, "memory for caches, queues and requests, in bytes; 0 = 256M or half of the container's limit"),
+    INT("memory-limit", 0, FLAG_SIZE, memory_limit, "0", 0, ANY,
+        "memory for caches, queues and requests, in bytes; 0 = 256M or half of the container's limit"),
     BOOL("metrics-server", 0, 0, metrics_server, "true", "serve metrics and health checks over HTTP"),
     INT("metrics-server-port", 0, 0, metrics_server_port, "9497", 0, 65535, "port of metrics and health checks"),
     BOOL("mtls", 'm', 0, mtls, "false", "check client certificates"),
@@ -55,7 +69,8 @@ const struct flag FLAGS[] = {
     INT("port", 'p', 0, port, "3322", 0, 65535, "gRPC port"),
     BOOL("pprof", 0, FLAG_LATER, pprof, "false", "serve profiles on the metrics port"),
     INT("reactors", 0, 0, reactors, "0", 0, 64, "network threads; 0 = as many as this process may use processors"),
-    BOOL("replication-allow-tx-discarding", 0, FLAG_LATER, replication_allow_tx_discarding, "false", "a replica may drop precommitted transactions when it diverged"),
+    BOOL("replication-allow-tx-discarding", 0, FLAG_LATER, replication_allow_tx_discarding, "false",
+         "a replica may drop precommitted transactions when it diverged"),
     INT("replication-commit-concurrency", 0, FLAG_LATER, replication_commit_concurrency, "10", 1, 1000, "commits at the same time on a replica"),
     BOOL("replication-is-replica", 0, FLAG_LATER, replication_is_replica, "false", "systemdb and defaultdb follow a primary"),
     INT("replication-prefetch-tx-buffer-size", 0, FLAG_LATER, replication_prefetch_tx_buffer_size, "100", 1, 1000000, "transactions fetched ahead"),
@@ -71,7 +86,8 @@ const struct flag FLAGS[] = {
     STR("s3-access-key-id", 0, FLAG_LATER | FLAG_SECRET, s3_access_key_id, "", "object storage: key id"),
     STR("s3-bucket-name", 0, FLAG_LATER, s3_bucket_name, "", "object storage: bucket"),
     STR("s3-endpoint", 0, FLAG_LATER, s3_endpoint, "", "object storage: URL"),
-    BOOL("s3-external-identifier", 0, FLAG_LATER, s3_external_identifier, "false", "take the server's identifier from the bucket when there is no local one"),
+    BOOL("s3-external-identifier", 0, FLAG_LATER, s3_external_identifier, "false",
+         "take the server's identifier from the bucket when there is no local one"),
     STR("s3-instance-metadata-url", 0, FLAG_LATER, s3_instance_metadata_url, "http://169.254.169.254", "object storage: metadata service"),
     STR("s3-location", 0, FLAG_LATER, s3_location, "", "object storage: region"),
     STR("s3-path-prefix", 0, FLAG_LATER, s3_path_prefix, "", "object storage: prefix of all objects"),
@@ -83,7 +99,8 @@ const struct flag FLAGS[] = {
     BOOL("s3-storage", 0, FLAG_LATER, s3_storage, "false", "keep sealed files in object storage"),
     STR("s3-use-fargate-credentials", 0, FLAG_LATER, s3_use_fargate_credentials, "false", "object storage: credentials of the container service"),
     TIME("session-timeout", 0, session_timeout, "2m0s", 0, "an idle session ends after so long; 0 = never"),
-    TIME("sessions-guard-check-interval", FLAG_HIDDEN, sessions_guard_check_interval, "1m0s", SECONDS(1) / 1000, "how often idle sessions are looked for"),
+    TIME("sessions-guard-check-interval", FLAG_HIDDEN, sessions_guard_check_interval, "1m0s", SECONDS(1) / 1000,
+         "how often idle sessions are looked for"),
     STR("signingKey", 0, 0, signing_key, "", "EC private key (PEM) that signs states"),
     BOOL("swaggerui", 0, FLAG_LATER, swaggerui, "true", "serve the API description"),
     BOOL("synced", 0, 0, synced, "true", "answer a write only once it is on disk"),

@@ -22,7 +22,7 @@ struct logger {
     struct env env;
     pthread_mutex_t lock; /* guards all below */
     int fd;
-    char *path;           /* dir/file; NULL: stderr */
+    char *path; /* dir/file; NULL: stderr */
     unsigned segment;
     int64_t bytes, opened_ns;
 };
@@ -228,7 +228,8 @@ static void emit(struct logger *l, const char *text, size_t len)
     pthread_mutex_unlock(&l->lock);
 }
 
-static void message_write(struct logger *l, enum log_level level, const char *file, int line, const char *function, const char *title, const char *block)
+static void message_write(struct logger *l, enum log_level level, const char *file, int line, const char *function, const char *title,
+                          const char *block)
 {
     char buf[LINE_MAX_BYTES];
     struct line n = {buf, buf + sizeof buf - 1};
@@ -266,10 +267,7 @@ void logger_block(struct logger *l, enum log_level level, const char *file, int 
 static int64_t env_wall(void *ctx) { return env_wall_ns(((struct logger *)ctx)->options.env); }
 static uint64_t env_mono(void *ctx) { return env_mono_ns(((struct logger *)ctx)->options.env); }
 static void env_fill(void *ctx, void *out, size_t len) { env_random(((struct logger *)ctx)->options.env, out, len); }
-static void env_message(void *ctx, enum log_level level, const char *text)
-{
-    logger_write(ctx, level, "store", 0, "store", "%s", text);
-}
+static void env_message(void *ctx, enum log_level level, const char *text) { logger_write(ctx, level, "store", 0, "store", "%s", text); }
 
 const struct env *logger_env(struct logger *l) { return &l->env; }
 

@@ -11,12 +11,12 @@
 struct logger;
 
 struct logger_options {
-    const struct env *env;       /* clock */
+    const struct env *env; /* clock */
     bool is_json;
-    enum log_level level;        /* messages above it are dropped */
-    const char *dir, *file;      /* file empty or NULL: stderr; dir is made (0700) when missing */
-    int64_t rotation_bytes;      /* 0 = never */
-    int64_t rotation_age_ns;     /* 0 = never */
+    enum log_level level;    /* messages above it are dropped */
+    const char *dir, *file;  /* file empty or NULL: stderr; dir is made (0700) when missing */
+    int64_t rotation_bytes;  /* 0 = never */
+    int64_t rotation_age_ns; /* 0 = never */
 };
 
 MUST_USE enum status logger_open(const struct logger_options *o, struct logger **out, struct err *err);

@@ -104,11 +104,12 @@ static void test_text(void **state)
     logger_block(l, LOG_INFO, "f", 1, "g", "title", "one\ntwo\n");
     logger_env(l)->log(logger_env(l)->ctx, LOG_WARN, "from below");
     logger_close(l);
-    assert_string_equal(content("immudb.log"), "immudb 2026/11/21 02:43:27 INFO: user a\\nimmudb 2026/11/21 02:43:27 ERROR: forged\\r\\t\\x1b[0m\\x7f\n"
-                                               "immudb 2026/11/21 02:43:27 WARNING: w\n"
-                                               "immudb 2026/11/21 02:43:27 ERROR: e\n"
-                                               "immudb 2026/11/21 02:43:27 INFO: title\none\ntwo\n\n"
-                                               "immudb 2026/11/21 02:43:27 WARNING: from below\n");
+    assert_string_equal(content("immudb.log"),
+                        "immudb 2026/11/21 02:43:27 INFO: user a\\nimmudb 2026/11/21 02:43:27 ERROR: forged\\r\\t\\x1b[0m\\x7f\n"
+                        "immudb 2026/11/21 02:43:27 WARNING: w\n"
+                        "immudb 2026/11/21 02:43:27 ERROR: e\n"
+                        "immudb 2026/11/21 02:43:27 INFO: title\none\ntwo\n\n"
+                        "immudb 2026/11/21 02:43:27 WARNING: from below\n");
     clear();
 }
 
@@ -216,8 +217,13 @@ static void test_long_message(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_text),    cmocka_unit_test(test_json),    cmocka_unit_test(test_levels), cmocka_unit_test(test_rotation_by_size),
-                                       cmocka_unit_test(test_rotation_by_age), cmocka_unit_test(test_threads), cmocka_unit_test(test_long_message)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_text),
+                                       cmocka_unit_test(test_json),
+                                       cmocka_unit_test(test_levels),
+                                       cmocka_unit_test(test_rotation_by_size),
+                                       cmocka_unit_test(test_rotation_by_age),
+                                       cmocka_unit_test(test_threads),
+                                       cmocka_unit_test(test_long_message)};
 
     return cmocka_run_group_tests_name("logger", tests, setup, teardown);
 }

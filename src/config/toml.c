@@ -246,8 +246,8 @@ static enum status read_header(struct toml *t)
     return end_line(t);
 }
 
-enum status toml_read(struct bytes file, enum status (*visit)(void *ctx, const char *key, enum toml_kind kind, const char *text, struct err *err), void *ctx,
-                      struct err *err)
+enum status toml_read(struct bytes file, enum status (*visit)(void *ctx, const char *key, enum toml_kind kind, const char *text, struct err *err),
+                      void *ctx, struct err *err)
 {
     struct toml *t = calloc(1, sizeof *t);
     bool in_table = false;
@@ -286,8 +286,9 @@ enum status toml_read(struct bytes file, enum status (*visit)(void *ctx, const c
     return st;
 }
 
-enum status config_json_read(struct bytes file, enum status (*visit)(void *ctx, const char *key, enum toml_kind kind, const char *text, struct err *err),
-                             void *ctx, struct err *err)
+enum status config_json_read(struct bytes file,
+                             enum status (*visit)(void *ctx, const char *key, enum toml_kind kind, const char *text, struct err *err), void *ctx,
+                             struct err *err)
 {
     enum status st = ST_OK;
     json_error_t e;

@@ -16,11 +16,12 @@ enum toml_kind { TOML_STRING, TOML_NUMBER, TOML_BOOL, TOML_OTHER /* array or tab
 
 /* Calls visit for each pair before the first table, in order; key and text are NUL-terminated and borrowed for the call. visit stops the reading by
  * returning something else than ST_OK. ST_INVALID "line N: ..." for what is no TOML. */
-MUST_USE enum status toml_read(struct bytes file, enum status (*visit)(void *ctx, const char *key, enum toml_kind kind, const char *text, struct err *err),
-                               void *ctx, struct err *err);
+MUST_USE enum status toml_read(struct bytes file,
+                               enum status (*visit)(void *ctx, const char *key, enum toml_kind kind, const char *text, struct err *err), void *ctx,
+                               struct err *err);
 /* The members of one JSON object; nested ones are handed on as TOML_OTHER. */
 MUST_USE enum status config_json_read(struct bytes file,
-                                      enum status (*visit)(void *ctx, const char *key, enum toml_kind kind, const char *text, struct err *err), void *ctx,
-                                      struct err *err);
+                                      enum status (*visit)(void *ctx, const char *key, enum toml_kind kind, const char *text, struct err *err),
+                                      void *ctx, struct err *err);
 
 #endif

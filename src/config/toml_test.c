@@ -32,7 +32,9 @@ static void test_good(void **state)
         {"a=1", "a:1=1;"},
         {"  a  =  1  # c", "a:1=1;"},
         {"a = 'x'\r\nb = \"y\"\r\n", "a:0=x;b:0=y;"},
-        {"\xef\xbb\xbf" "a = true", "a:2=true;"},
+        {"\xef\xbb\xbf"
+         "a = true",
+         "a:2=true;"},
         {"a = \"q\\\"\\\\\\n\\t\\u00e9\\U0001F600\"", "a:0=q\"\\\n\t\xc3\xa9\xf0\x9f\x98\x80;"},
         {"a = 'C:\\no\\escape'", "a:0=C:\\no\\escape;"},
         {"\"quoted key\" = 1\n'other' = 2", "quoted key:1=1;other:1=2;"},
@@ -98,7 +100,7 @@ static void test_bounds(void **state)
     memcpy(text, "a = '", 5);
     memset(text + 5, 'x', TOML_VALUE_LEN_MAX);
     memcpy(text + 5 + TOML_VALUE_LEN_MAX, "'", 2);
-    assert_int_equal(toml_read(bytes_str(text), note, (void *)(uintptr_t)"a", &err), ST_LIMIT); /* fits; the visitor's stop comes back */
+    assert_int_equal(toml_read(bytes_str(text), note, (void *)(uintptr_t) "a", &err), ST_LIMIT); /* fits; the visitor's stop comes back */
     memcpy(text + 5 + TOML_VALUE_LEN_MAX, "y'", 3);
     assert_int_equal(read_text(text, &err), ST_INVALID);
     assert_non_null(strstr(err.text, "too long"));
@@ -126,7 +128,8 @@ static void test_prefixes(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_good), cmocka_unit_test(test_bad), cmocka_unit_test(test_bounds), cmocka_unit_test(test_prefixes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_good), cmocka_unit_test(test_bad), cmocka_unit_test(test_bounds),
+                                       cmocka_unit_test(test_prefixes)};
 
     return cmocka_run_group_tests_name("toml", tests, NULL, NULL);
 }

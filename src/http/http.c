@@ -167,7 +167,8 @@ static enum status thread_start(struct http_server *s, struct err *err)
 
 static enum status listen_at(const struct http_options *o, int *out, struct err *err)
 {
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE}, *found = NULL;
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE},
+                    *found = NULL;
     int fd = -1, yes = 1, code = 0;
     char port[8];
 
@@ -203,8 +204,9 @@ static uint16_t port_of(int fd)
 
 static bool http_prepare(struct http_server *s)
 {
-    if ((s->base = event_base_new()) == NULL || (s->http = evhttp_new(s->base)) == NULL || (s->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) < 0 ||
-        (s->wake = event_new(s->base, s->wake_fd, EV_READ, on_wake, s)) == NULL || event_add(s->wake, NULL) != 0)
+    if ((s->base = event_base_new()) == NULL || (s->http = evhttp_new(s->base)) == NULL ||
+        (s->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) < 0 || (s->wake = event_new(s->base, s->wake_fd, EV_READ, on_wake, s)) == NULL ||
+        event_add(s->wake, NULL) != 0)
         return false;
     evhttp_set_max_headers_size(s->http, HEADERS_BYTES_MAX);
     evhttp_set_max_body_size(s->http, BODY_BYTES_MAX);

@@ -29,8 +29,8 @@ struct http_options {
     uint16_t port;                   /* 0 = any free one; see http_port() */
     const struct http_route *routes; /* borrowed for the server's life */
     size_t route_count;
-    void *ctx;                       /* of the handlers */
-    void *tls;                       /* SSL_CTX, NULL without; a reference is taken */
+    void *ctx; /* of the handlers */
+    void *tls; /* SSL_CTX, NULL without; a reference is taken */
 };
 
 struct http_server;

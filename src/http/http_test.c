@@ -24,7 +24,7 @@ static struct http_server *start(void)
 {
     struct http_server *s = NULL;
     struct err err;
-    struct http_options o = {.address = "127.0.0.1", .port = 0, .routes = ROUTES, .route_count = 2, .ctx = (void *)(uintptr_t)"you"};
+    struct http_options o = {.address = "127.0.0.1", .port = 0, .routes = ROUTES, .route_count = 2, .ctx = (void *)(uintptr_t) "you"};
 
     assert_int_equal(http_start(&o, &s, &err), ST_OK);
     assert_true(http_port(s) != 0);

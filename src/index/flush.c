@@ -34,7 +34,8 @@ uint8_t index_depth_of(const struct index *x, uint64_t bytes)
     return depth;
 }
 
-enum status index_writer_complete(struct index *x, struct run_writer *w, uint64_t first, uint64_t last, uint8_t depth, struct set_run *out, struct err *err)
+enum status index_writer_complete(struct index *x, struct run_writer *w, uint64_t first, uint64_t last, uint8_t depth, struct set_run *out,
+                                  struct err *err)
 {
     struct run_expect expect = {0};
     struct run *r = NULL;
@@ -56,7 +57,8 @@ enum status index_writer_complete(struct index *x, struct run_writer *w, uint64_
     if ((st = run_open(x->vfs, x->cache, &x->run_stats, path, x->uuid, &expect, &r, err)) != ST_OK)
         goto done;
     out->run = r;
-    out->info = (struct manifest_run){expect.run_id, expect.salt, first, last, expect.file_len, expect.keys, expect.versions, expect.footer_crc, MANIFEST_SCOPE_ALL, depth};
+    out->info = (struct manifest_run){expect.run_id,     expect.salt,        first, last, expect.file_len, expect.keys, expect.versions,
+                                      expect.footer_crc, MANIFEST_SCOPE_ALL, depth};
 done:
     if (st != ST_OK && is_finished)
         (void)x->vfs->ops->unlink(x->vfs, path, NULL);
@@ -64,7 +66,8 @@ done:
 }
 
 /* Writes the versions at positions from .. to - 1 of a key. */
-static enum status versions_write(struct run_writer *w, const struct memtable *m, const struct mem_key *k, uint64_t from, uint64_t to, struct err *err)
+static enum status versions_write(struct run_writer *w, const struct memtable *m, const struct mem_key *k, uint64_t from, uint64_t to,
+                                  struct err *err)
 {
     struct index_version v[INLINE_VERSIONS_MAX];
     enum status st = run_writer_key(w, mem_key_key(k), to - from, err);

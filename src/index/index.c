@@ -13,9 +13,11 @@ static enum status entries_check(const struct index *x, const struct index_entry
     for (size_t i = 0; i < count; i++) {
         const struct index_entry *e = &entries[i];
         if (e->ns >= INDEX_NAMESPACES_MAX || e->key.len > INDEX_KEY_LEN_MAX || e->version.entry_index > INDEX_ENTRY_INDEX_MAX)
-            return err_set(err, ST_INVALID, 0, "index: namespace %u, key of %zu bytes, entry %u: out of range", e->ns, e->key.len, e->version.entry_index);
+            return err_set(err, ST_INVALID, 0, "index: namespace %u, key of %zu bytes, entry %u: out of range", e->ns, e->key.len,
+                           e->version.entry_index);
         if (e->version.tx_id < last)
-            return err_set(err, ST_INVALID, 0, "index: tx %llu inserted, %llu expected at least", (unsigned long long)e->version.tx_id, (unsigned long long)last);
+            return err_set(err, ST_INVALID, 0, "index: tx %llu inserted, %llu expected at least", (unsigned long long)e->version.tx_id,
+                           (unsigned long long)last);
         last = e->version.tx_id;
     }
     return ST_OK;
@@ -49,7 +51,8 @@ enum status index_insert(struct index *x, const struct index_entry *entries, siz
         }
         /* a memtable ends where a tx ends */
         if (tx_id > live->tx_last && tx_id > live->tx_base &&
-            (atomic_load_explicit(&live->bytes, memory_order_relaxed) >= x->memtable_bytes_max || !memtable_takes_tx(live, entries[i + n - 1].version.tx_id))) {
+            (atomic_load_explicit(&live->bytes, memory_order_relaxed) >= x->memtable_bytes_max ||
+             !memtable_takes_tx(live, entries[i + n - 1].version.tx_id))) {
             st = memtable_freeze(x, tx_id - 1, err);
             continue;
         }
@@ -153,7 +156,8 @@ enum status index_quarantine(struct index *x, size_t *dropped, struct err *err)
         st = err_set(err, ST_NOMEM, 0, "no memory for the index");
     for (size_t i = 0; i < s->run_count && st == ST_OK; i++) {
         struct set_run *r = &s->runs[i];
-        if (r->run == NULL || !atomic_load_explicit(&r->run->is_damaged, memory_order_acquire) || r->info.tx_first >= s->mems[s->mem_count - 1]->tx_base)
+        if (r->run == NULL || !atomic_load_explicit(&r->run->is_damaged, memory_order_acquire) ||
+            r->info.tx_first >= s->mems[s->mem_count - 1]->tx_base)
             continue;
         env_log(x->env, LOG_ERROR, "index run %s is damaged: transactions %llu to %llu are to be indexed again", r->run->path,
                 (unsigned long long)r->info.tx_first, (unsigned long long)r->info.tx_last);

@@ -45,12 +45,12 @@ struct index;
 struct index_options {
     struct vfs *vfs;
     struct cache *cache;
-    struct budget *budget;        /* BUDGET_MEMTABLE */
+    struct budget *budget; /* BUDGET_MEMTABLE */
     const struct env *env;
-    const char *dir;              /* made when missing; copied */
-    uint8_t uuid[16];             /* of the database: seeds all checksums */
-    size_t memtable_bytes_max;    /* a memtable is frozen for flush beyond this; 64 KiB .. 1 GiB */
-    unsigned runs_max;            /* merge keeps the number of runs at or below this; 2..64, default 12 */
+    const char *dir;           /* made when missing; copied */
+    uint8_t uuid[16];          /* of the database: seeds all checksums */
+    size_t memtable_bytes_max; /* a memtable is frozen for flush beyond this; 64 KiB .. 1 GiB */
+    unsigned runs_max;         /* merge keeps the number of runs at or below this; 2..64, default 12 */
 };
 
 /* Opens what is on disk. Damaged or missing runs are dropped from use (and named in the log and in stats): the covered
@@ -63,7 +63,9 @@ void index_close(struct index *x); /* all snapshots must be closed */
  * by the owner, ascending. Fills at most ranges_max ranges of MISSING tx ids up to tx_id_max, ascending, and returns their
  * number; 0 = nothing missing. A missing range between runs (a damaged run) is rebuilt with index_rebuild_*, the one at the
  * end through the ordinary writer. */
-struct index_range { uint64_t first, last; };
+struct index_range {
+    uint64_t first, last;
+};
 size_t index_missing(struct index *x, uint64_t tx_id_max, struct index_range *out, size_t ranges_max);
 
 /* --- writer --- */
@@ -126,13 +128,16 @@ uint64_t index_snapshot_tx(const struct index_snapshot *s);
 /* Point reads. nowait: ST_AGAIN instead of waiting for the disk.
  * ST_NOT_FOUND when the key has no version <= the snapshot's tx. revision (may be NULL: then not computed) counts all versions
  * up to and including the found one. */
-MUST_USE enum status index_get(struct index_snapshot *s, uint32_t ns, struct bytes key, bool nowait, struct index_version *out, uint64_t *revision, struct err *err);
+MUST_USE enum status index_get(struct index_snapshot *s, uint32_t ns, struct bytes key, bool nowait, struct index_version *out, uint64_t *revision,
+                               struct err *err);
 /* Latest version with tx id <= upto (below the snapshot's). */
-MUST_USE enum status index_get_at(struct index_snapshot *s, uint32_t ns, struct bytes key, uint64_t upto, bool nowait, struct index_version *out, uint64_t *revision, struct err *err);
+MUST_USE enum status index_get_at(struct index_snapshot *s, uint32_t ns, struct bytes key, uint64_t upto, bool nowait, struct index_version *out,
+                                  uint64_t *revision, struct err *err);
 /* Number of versions of key in the snapshot; 0 when never written. */
 MUST_USE enum status index_version_count(struct index_snapshot *s, uint32_t ns, struct bytes key, uint64_t *count, struct err *err);
 /* Version number revision (1 = first). ST_NOT_FOUND out of range. */
-MUST_USE enum status index_get_revision(struct index_snapshot *s, uint32_t ns, struct bytes key, uint64_t revision, struct index_version *out, struct err *err);
+MUST_USE enum status index_get_revision(struct index_snapshot *s, uint32_t ns, struct bytes key, uint64_t revision, struct index_version *out,
+                                        struct err *err);
 /* Versions of one key, oldest first or newest first: fills up to out_max versions after skipping offset ones; *out_count and
  * *total tell. Costs O(runs + log versions + out_max). */
 MUST_USE enum status index_history(struct index_snapshot *s, uint32_t ns, struct bytes key, bool desc, uint64_t offset, struct index_version *out,
@@ -142,13 +147,13 @@ MUST_USE enum status index_history(struct index_snapshot *s, uint32_t ns, struct
  * caller filters by version), its revision when wanted. */
 struct index_scan_options {
     uint32_t ns;
-    struct bytes prefix;  /* only keys with it */
-    struct bytes seek;    /* start; empty = the matching edge of the prefix */
-    struct bytes end;     /* stop; empty = the other edge */
+    struct bytes prefix; /* only keys with it */
+    struct bytes seek;   /* start; empty = the matching edge of the prefix */
+    struct bytes end;    /* stop; empty = the other edge */
     bool inclusive_seek, inclusive_end;
-    bool desc;            /* seek is the upper, end the lower bound then */
+    bool desc; /* seek is the upper, end the lower bound then */
     bool want_revision;
-    uint64_t upto;        /* versions with tx id <= upto; 0 = the snapshot's tx */
+    uint64_t upto; /* versions with tx id <= upto; 0 = the snapshot's tx */
 };
 struct index_cursor;
 MUST_USE enum status index_scan_open(struct index_snapshot *s, const struct index_scan_options *o, struct index_cursor **out, struct err *err);

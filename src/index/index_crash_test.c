@@ -19,9 +19,9 @@ enum { FLUSHES = 9, TXS_PER_FLUSH = 6, KEYS = 25 };
 
 struct run_state {
     struct model model;
-    uint64_t upto_given;   /* highest upto handed to a flush */
-    uint64_t flushed;      /* covered when last acknowledged */
-    bool had_hole;         /* a run was dropped to be rebuilt */
+    uint64_t upto_given; /* highest upto handed to a flush */
+    uint64_t flushed;    /* covered when last acknowledged */
+    bool had_hole;       /* a run was dropped to be rebuilt */
 };
 
 static bool damage_one(struct vfs *memory, struct bed *b)
@@ -129,8 +129,14 @@ static void bed_prepare(struct bed *b, struct vfs *vfs)
     *b = (struct bed){.vfs = any};
     budget_init(&b->budget, (size_t)64 << 20);
     assert_int_equal(cache_create(vfs, &b->budget, 16, &b->cache, NULL), ST_OK);
-    b->options = (struct index_options){.vfs = vfs, .cache = b->cache, .budget = &b->budget, .env = bed_env(), .dir = "index",
-                                        .uuid = "0123456789abcde", .memtable_bytes_max = 64 << 10, .runs_max = 2};
+    b->options = (struct index_options){.vfs = vfs,
+                                        .cache = b->cache,
+                                        .budget = &b->budget,
+                                        .env = bed_env(),
+                                        .dir = "index",
+                                        .uuid = "0123456789abcde",
+                                        .memtable_bytes_max = 64 << 10,
+                                        .runs_max = 2};
 }
 
 /* A bit was flipped and may still be there: finds it by merging everything and drops the run. */

@@ -404,11 +404,8 @@ static void test_merge_keeps_holes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_newer_format),
-        cmocka_unit_test(test_files),
-        cmocka_unit_test(test_hole_between),
-        cmocka_unit_test(test_merge_keeps_holes),
-        cmocka_unit_test(test_flipped_bits),
+        cmocka_unit_test(test_newer_format),      cmocka_unit_test(test_files),        cmocka_unit_test(test_hole_between),
+        cmocka_unit_test(test_merge_keeps_holes), cmocka_unit_test(test_flipped_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,17 +17,17 @@
 #include <pthread.h>
 
 struct set_run {
-    struct run *run;          /* NULL: no version in the range */
+    struct run *run; /* NULL: no version in the range */
     struct manifest_run info;
 };
 
 struct index_set {
     uint32_t refs;
-    bool has_gap;             /* tx ids below the oldest memtable are not all covered */
+    bool has_gap; /* tx ids below the oldest memtable are not all covered */
     size_t mem_count, run_count, source_count;
-    struct memtable **mems;   /* newest first; [0] is the live one */
-    struct set_run *runs;     /* ascending */
-    struct run **sources;     /* runs to read: newest first, without those that repeat a memtable still here */
+    struct memtable **mems; /* newest first; [0] is the live one */
+    struct set_run *runs;   /* ascending */
+    struct run **sources;   /* runs to read: newest first, without those that repeat a memtable still here */
     struct index_set *next_dead;
 };
 
@@ -43,7 +43,7 @@ struct index {
     unsigned runs_max;
 
     pthread_mutex_t write;
-    struct memtable *live;   /* mems[0] of the current set */
+    struct memtable *live; /* mems[0] of the current set */
 
     pthread_mutex_t role;
     pthread_cond_t role_free;
@@ -63,8 +63,8 @@ struct index {
     _Atomic uint64_t published;
     _Atomic uint64_t next_run_id;
     _Atomic bool is_cancelled, is_merging;
-    _Atomic size_t frozen_bytes;      /* of memtables waiting for flush */
-    _Atomic uint64_t run_count;       /* of the current set */
+    _Atomic size_t frozen_bytes; /* of memtables waiting for flush */
+    _Atomic uint64_t run_count;  /* of the current set */
     _Atomic uint64_t flushes, merge_count, merge_bytes, flush_bytes, damaged_runs, snapshots_open;
     _Atomic bool has_dead;
     struct run_stats run_stats;
@@ -80,9 +80,9 @@ struct index_snapshot {
 
 /* What changes from one set to the next. */
 struct set_edit {
-    struct memtable *add_mem;      /* becomes the live one; the one before ends at add_mem->tx_base - 1 */
+    struct memtable *add_mem; /* becomes the live one; the one before ends at add_mem->tx_base - 1 */
     struct memtable *remove_mem;
-    struct memtable *flushed_mem;  /* its flushed_upto becomes flushed_upto */
+    struct memtable *flushed_mem; /* its flushed_upto becomes flushed_upto */
     uint64_t flushed_upto;
     struct set_run *const *remove_runs; /* entries of the current set, found by first tx id and file */
     size_t remove_count;
@@ -107,11 +107,13 @@ MUST_USE enum status index_set_create(struct index *x, struct set_run *runs, siz
 /* --- flush.c --- */
 
 /* Where versions of a memtable go when they are written as a run. */
-MUST_USE enum status memtable_write_run(struct index *x, const struct memtable *m, uint64_t first, uint64_t last, struct set_run *out, struct err *err);
+MUST_USE enum status memtable_write_run(struct index *x, const struct memtable *m, uint64_t first, uint64_t last, struct set_run *out,
+                                        struct err *err);
 MUST_USE enum status run_path(const struct index *x, uint64_t run_id, char *path, struct err *err);
 MUST_USE enum status index_writer_open(struct index *x, uint64_t first, uint64_t last, struct run_writer **out, uint64_t *run_id, struct err *err);
 /* Finishes the file, syncs the folder, opens the run for reading; w is closed in every case. */
-MUST_USE enum status index_writer_complete(struct index *x, struct run_writer *w, uint64_t first, uint64_t last, uint8_t depth, struct set_run *out, struct err *err);
+MUST_USE enum status index_writer_complete(struct index *x, struct run_writer *w, uint64_t first, uint64_t last, uint8_t depth, struct set_run *out,
+                                           struct err *err);
 #define INDEX_DEPTH_COMPACT 16u
 uint8_t index_depth_of(const struct index *x, uint64_t bytes);
 /* Freezes the live memtable at tx id `end`; the caller holds x->write. */

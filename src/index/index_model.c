@@ -215,10 +215,7 @@ static void sink_insert(void *ctx, const struct index_entry *e, size_t count)
     index_publish(ctx, e[count - 1].version.tx_id);
 }
 
-static void sink_rebuild(void *ctx, const struct index_entry *e, size_t count)
-{
-    CHECK(index_rebuild_add(ctx, e, count, NULL) == ST_OK);
-}
+static void sink_rebuild(void *ctx, const struct index_entry *e, size_t count) { CHECK(index_rebuild_add(ctx, e, count, NULL) == ST_OK); }
 
 void model_repair(const struct model *m, struct index *x, uint64_t tx_id_max)
 {
@@ -434,8 +431,16 @@ void model_check_all(const struct model *m, struct index_snapshot *s)
 
 /* --- bed --- */
 
-static int64_t bed_wall(void *ctx) { (void)ctx; return 1700000000ll * 1000000000ll; }
-static uint64_t bed_mono(void *ctx) { (void)ctx; return 1; }
+static int64_t bed_wall(void *ctx)
+{
+    (void)ctx;
+    return 1700000000ll * 1000000000ll;
+}
+static uint64_t bed_mono(void *ctx)
+{
+    (void)ctx;
+    return 1;
+}
 static void bed_log(void *ctx, enum log_level level, const char *text)
 {
     (void)ctx;
@@ -464,8 +469,14 @@ void bed_open(struct bed *b, struct vfs *vfs, size_t memtable_bytes_max, unsigne
     *b = (struct bed){.vfs = vfs};
     budget_init(&b->budget, (size_t)64 << 20);
     ok(cache_create(vfs, &b->budget, 16, &b->cache, &err), &err);
-    b->options = (struct index_options){.vfs = vfs, .cache = b->cache, .budget = &b->budget, .env = bed_env(), .dir = "index",
-                                        .uuid = "0123456789abcde", .memtable_bytes_max = memtable_bytes_max, .runs_max = runs_max};
+    b->options = (struct index_options){.vfs = vfs,
+                                        .cache = b->cache,
+                                        .budget = &b->budget,
+                                        .env = bed_env(),
+                                        .dir = "index",
+                                        .uuid = "0123456789abcde",
+                                        .memtable_bytes_max = memtable_bytes_max,
+                                        .runs_max = runs_max};
     ok(index_open(&b->options, tx_id_max, &b->x, &err), &err);
 }
 

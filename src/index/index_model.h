@@ -33,7 +33,8 @@ uint32_t model_ns_make(uint64_t *state);
 /* Inserts the tx `m->tx_last + 1` with up to entries_max random entries into model and index (not published). NULL index: model only. */
 void model_tx_insert(struct model *m, struct index *x, uint64_t *state, uint32_t key_space, size_t entries_max);
 /* Feeds the model's versions with first <= tx id <= last to sink in log order. */
-void model_replay(const struct model *m, uint64_t first, uint64_t last, void (*sink)(void *ctx, const struct index_entry *e, size_t count), void *ctx);
+void model_replay(const struct model *m, uint64_t first, uint64_t last, void (*sink)(void *ctx, const struct index_entry *e, size_t count),
+                  void *ctx);
 /* Fills what index_missing() names: holes through index_rebuild_*, the end through index_insert(). */
 void model_repair(const struct model *m, struct index *x, uint64_t tx_id_max);
 

@@ -119,8 +119,8 @@ static enum status manifest_load(struct index *x, struct manifest *m, struct err
 }
 
 /* Opens the runs that may be used; *dropped when one may not, *is_ghost when one ends above tx_id_max. */
-static enum status runs_load(struct index *x, const struct manifest *m, uint64_t tx_id_max, struct set_run *runs, size_t *run_count,
-                             bool *dropped, bool *is_ghost, struct err *err)
+static enum status runs_load(struct index *x, const struct manifest *m, uint64_t tx_id_max, struct set_run *runs, size_t *run_count, bool *dropped,
+                             bool *is_ghost, struct err *err)
 {
     char path[PATH_BYTES_MAX];
     enum status st;

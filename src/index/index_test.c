@@ -40,7 +40,8 @@ static size_t one_step(struct bed *b, struct model *m, struct vfs *vfs, uint64_t
             model_tx_insert(m, b->x, rng, key_space, model_below(rng, 50) == 0 ? 1000 : 12);
         index_publish(b->x, m->tx_last);
     } else if (r < 310) {
-        assert_int_equal(index_flush(b->x, model_below(rng, 3) == 0 ? model_below(rng, m->tx_last + 1) : m->tx_last, model_below(rng, 2) == 0, NULL), ST_OK);
+        assert_int_equal(index_flush(b->x, model_below(rng, 3) == 0 ? model_below(rng, m->tx_last + 1) : m->tx_last, model_below(rng, 2) == 0, NULL),
+                         ST_OK);
     } else if (r < 350) {
         assert_int_equal(index_merge(b->x, &more, NULL), ST_OK);
     } else if (r < 351) {
@@ -225,11 +226,8 @@ static void test_arguments(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_arguments),
-        cmocka_unit_test(test_unpublished),
-        cmocka_unit_test(test_hot_key),
-        cmocka_unit_test(test_random_small),
-        cmocka_unit_test(test_random_large),
+        cmocka_unit_test(test_arguments),    cmocka_unit_test(test_unpublished),  cmocka_unit_test(test_hot_key),
+        cmocka_unit_test(test_random_small), cmocka_unit_test(test_random_large),
     };
 
     if (argc > 1)

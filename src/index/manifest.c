@@ -84,10 +84,12 @@ enum status index_manifest_decode(struct bytes image, const uint8_t uuid[16], st
     enum status st = ST_OK;
 
     *out = m;
-    if (image.len < HEADER_LEN + 4 || memcmp(b, "IDXMAN01", 8) != 0 || (crc = load_u32le(b + 60)) != crc32c(0, b, 60) || memcmp(b + 16, uuid, 16) != 0)
+    if (image.len < HEADER_LEN + 4 || memcmp(b, "IDXMAN01", 8) != 0 || (crc = load_u32le(b + 60)) != crc32c(0, b, 60) ||
+        memcmp(b + 16, uuid, 16) != 0)
         return err_set(err, ST_CORRUPT, 0, "index manifest: damaged header");
     if (load_u16le(b + 8) > MANIFEST_FORMAT_VERSION || load_u32le(b + 12) != 0)
-        return err_set(err, ST_UNSUPPORTED, 0, "index manifest: format %u with flags %x needs a newer release", load_u16le(b + 8), load_u32le(b + 12));
+        return err_set(err, ST_UNSUPPORTED, 0, "index manifest: format %u with flags %x needs a newer release", load_u16le(b + 8),
+                       load_u32le(b + 12));
     m.generation = load_u64le(b + 32);
     m.next_run_id = load_u64le(b + 40);
     m.run_count = load_u32le(b + 48);

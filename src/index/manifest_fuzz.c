@@ -15,8 +15,8 @@ static void again(const struct manifest *m, const uint8_t uuid[16])
 
     if (index_manifest_encode(m, uuid, &image, &len, NULL) != ST_OK)
         return;
-    if (index_manifest_decode(bytes_of(image, len), uuid, &twin, NULL) != ST_OK || twin.run_count != m->run_count || twin.mark_count != m->mark_count ||
-        twin.generation != m->generation || twin.next_run_id != m->next_run_id)
+    if (index_manifest_decode(bytes_of(image, len), uuid, &twin, NULL) != ST_OK || twin.run_count != m->run_count ||
+        twin.mark_count != m->mark_count || twin.generation != m->generation || twin.next_run_id != m->next_run_id)
         abort();
     for (size_t i = 0; i < m->run_count; i++) {
         if (twin.runs[i].tx_first != m->runs[i].tx_first || twin.runs[i].tx_last != m->runs[i].tx_last || twin.runs[i].salt != m->runs[i].salt)

@@ -90,10 +90,7 @@ void memtable_destroy(struct memtable *m)
 /* --- nodes --- */
 
 /* Compares beyond the bytes that the heads have decided: key against the record. */
-static int key_compare(const struct mem_key *k, struct index_key key)
-{
-    return index_key_compare(mem_key_key(k), key);
-}
+static int key_compare(const struct mem_key *k, struct index_key key) { return index_key_compare(mem_key_key(k), key); }
 
 uint32_t mem_node_search(const struct memtable *m, const struct mem_node *n, struct index_key key, bool *equal)
 {

@@ -47,9 +47,9 @@ struct mem_expiry {
 struct mem_key {
     uint16_t ns, key_len;
     struct mem_version first;
-    _Atomic uint32_t count;  /* versions in this memtable, at least 1 */
-    _Atomic uint32_t more;   /* newest struct mem_segment or 0 */
-    _Atomic uint32_t older;  /* 1 + versions older than the memtable, once somebody counted them; 0 = not known */
+    _Atomic uint32_t count; /* versions in this memtable, at least 1 */
+    _Atomic uint32_t more;  /* newest struct mem_segment or 0 */
+    _Atomic uint32_t older; /* 1 + versions older than the memtable, once somebody counted them; 0 = not known */
     uint8_t key[];
 };
 
@@ -64,20 +64,20 @@ struct mem_segment {
 
 struct memtable {
     struct budget *budget;
-    uint64_t tx_base;              /* no version is below it */
-    uint64_t tx_last;              /* of the newest version; writer's */
+    uint64_t tx_base; /* no version is below it */
+    uint64_t tx_last; /* of the newest version; writer's */
     _Atomic uint32_t root;
     _Atomic uint64_t entry_count;
     _Atomic uint64_t key_count;
-    _Atomic size_t bytes;          /* chunks held */
+    _Atomic size_t bytes; /* chunks held */
     /* writer's own */
     uint32_t chunk_count, chunk_used, chunk_len; /* of the newest chunk */
     uint32_t last_leaf, last_pos;
     uint32_t splits;
     int hint_credit;
     /* the index's, under its set lock */
-    uint64_t tx_end;               /* frozen: the last tx id covered; live: 0 */
-    uint64_t flushed_upto;         /* versions up to here are in runs already */
+    uint64_t tx_end;       /* frozen: the last tx id covered; live: 0 */
+    uint64_t flushed_upto; /* versions up to here are in runs already */
     uint32_t refs;
     struct memtable *next_dead;
     uint8_t *chunks[MEM_CHUNKS_MAX];
@@ -107,8 +107,8 @@ static inline struct index_key mem_key_key(const struct mem_key *k) { return (st
 struct mem_iter {
     const struct memtable *m;
     bool desc;
-    uint32_t count, pos;           /* items of refs, next one */
-    uint32_t fence;                /* key where the next leaf in this direction begins (asc) or this one began (desc); 0 = edge */
+    uint32_t count, pos; /* items of refs, next one */
+    uint32_t fence;      /* key where the next leaf in this direction begins (asc) or this one began (desc); 0 = edge */
     const struct mem_key *keys[MEM_NODE_SLOTS];
 };
 /* Positions before the first key at or above (asc) or at or below (desc) the given one; inclusive false: strictly.

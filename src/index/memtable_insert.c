@@ -43,8 +43,8 @@ static bool version_encode(struct memtable *m, const struct index_version *from,
 
 static bool version_same(const struct index_version *a, const struct index_version *b)
 {
-    return a->tx_id == b->tx_id && a->entry_index == b->entry_index && a->value_len == b->value_len &&
-           a->is_deleted == b->is_deleted && a->has_expiry == b->has_expiry && (!a->has_expiry || a->expires_at == b->expires_at);
+    return a->tx_id == b->tx_id && a->entry_index == b->entry_index && a->value_len == b->value_len && a->is_deleted == b->is_deleted &&
+           a->has_expiry == b->has_expiry && (!a->has_expiry || a->expires_at == b->expires_at);
 }
 
 /* A new segment behind the newest one, twice as big; jump pointers as in a skew-binary list. */

@@ -84,7 +84,8 @@ static void test_patterns(void **state)
 
             assert_non_null(k);
             assert_true(memtable_versions_upto(m, k, i + 1, &v) >= 1 && v.tx_id == i + 1 && v.value_len == i + 1);
-            assert_true(v.is_deleted == (v.tx_id % 3 == 0) && v.has_expiry == (v.tx_id % 5 == 0) && v.expires_at == (v.has_expiry ? (int64_t)v.tx_id : 0));
+            assert_true(v.is_deleted == (v.tx_id % 3 == 0) && v.has_expiry == (v.tx_id % 5 == 0) &&
+                        v.expires_at == (v.has_expiry ? (int64_t)v.tx_id : 0));
             assert_null(memtable_find(m, (struct index_key){2, bytes_of(key, len)}));
         }
         for (int i = 0; i < 3000; i++) { /* seeks: the neighbour found from either side is the same */

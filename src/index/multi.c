@@ -124,8 +124,13 @@ enum status multi_open(struct memtable *const *mems, size_t mem_count, struct ru
     *out = NULL;
     if (m == NULL)
         return err_set(err, ST_NOMEM, 0, "no memory for walking the index");
-    *m = (struct multi){.desc = range->desc, .in_ns = range->in_ns, .has_stop = range->has_stop, .stop_inclusive = range->stop_inclusive,
-                        .ns = range->ns, .stop = range->stop, .skip = range->skip};
+    *m = (struct multi){.desc = range->desc,
+                        .in_ns = range->in_ns,
+                        .has_stop = range->has_stop,
+                        .stop_inclusive = range->stop_inclusive,
+                        .ns = range->ns,
+                        .stop = range->stop,
+                        .skip = range->skip};
     m->sources = (struct multi_source *)(void *)(m + 1);
     m->heap = (uint32_t *)(void *)(m->sources + count);
     m->members = m->heap + count;
@@ -260,7 +265,8 @@ uint64_t multi_skip_blocks(struct multi *m, const struct index_key *limit, uint6
         return 0;
     s = &m->sources[m->heap[0]];
     it = &s->iter.run;
-    if (s->is_mem || it->is_done || it->run->id.tx_last > upto || it->entry != block_count(it->block.data)) /* the current key must be the block's last */
+    if (s->is_mem || it->is_done || it->run->id.tx_last > upto ||
+        it->entry != block_count(it->block.data)) /* the current key must be the block's last */
         return 0;
     count = block_items(it->fence.data);
     for (uint32_t i = 1; i <= 2 && i < m->heap_len; i++) { /* the lowest key of all other sources */

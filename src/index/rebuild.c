@@ -30,7 +30,8 @@ enum status index_rebuild_begin(struct index *x, struct index_range range, struc
 
     *out = NULL;
     if (!is_missing(x, range))
-        return err_set(err, ST_INVALID, 0, "index: transactions %llu to %llu are not a hole", (unsigned long long)range.first, (unsigned long long)range.last);
+        return err_set(err, ST_INVALID, 0, "index: transactions %llu to %llu are not a hole", (unsigned long long)range.first,
+                       (unsigned long long)range.last);
     if ((r = calloc(1, sizeof *r)) == NULL)
         return err_set(err, ST_NOMEM, 0, "no memory for rebuilding the index");
     if ((st = memtable_create(x->budget, range.first, &r->mem, err)) != ST_OK) {
@@ -78,8 +79,8 @@ enum status index_rebuild_add(struct index_rebuild *r, const struct index_entry 
 
     for (size_t i = 0; i < count; i++) {
         const struct index_entry *e = &entries[i];
-        if (e->version.tx_id < r->range.first || e->version.tx_id > r->range.last || e->ns >= INDEX_NAMESPACES_MAX || e->key.len > INDEX_KEY_LEN_MAX ||
-            e->version.entry_index > INDEX_ENTRY_INDEX_MAX || (i > 0 && e->version.tx_id < e[-1].version.tx_id))
+        if (e->version.tx_id < r->range.first || e->version.tx_id > r->range.last || e->ns >= INDEX_NAMESPACES_MAX ||
+            e->key.len > INDEX_KEY_LEN_MAX || e->version.entry_index > INDEX_ENTRY_INDEX_MAX || (i > 0 && e->version.tx_id < e[-1].version.tx_id))
             return err_set(err, ST_INVALID, 0, "index: tx %llu does not belong here in the rebuilt range", (unsigned long long)e->version.tx_id);
     }
     for (size_t i = 0; i < count && st == ST_OK;) {
@@ -100,7 +101,9 @@ enum status index_rebuild_add(struct index_rebuild *r, const struct index_entry 
         st = memtable_insert(r->mem, entries + i, n, err);
         i += n;
     }
-    return st == ST_OK ? ST_OK : err_while(err, st, "rebuilding transactions %llu to %llu of the index", (unsigned long long)r->range.first, (unsigned long long)r->range.last);
+    return st == ST_OK ? ST_OK
+                       : err_while(err, st, "rebuilding transactions %llu to %llu of the index", (unsigned long long)r->range.first,
+                                   (unsigned long long)r->range.last);
 }
 
 enum status index_rebuild_finish(struct index_rebuild *r, struct err *err)

@@ -37,7 +37,8 @@ static enum status header_check(struct run *r, const uint8_t *h, const uint8_t u
     return ST_OK;
 }
 
-static enum status footer_check(struct run *r, const uint8_t *f, const struct run_expect *expect, uint64_t *root_offset, uint32_t *root_len, struct err *err)
+static enum status footer_check(struct run *r, const uint8_t *f, const struct run_expect *expect, uint64_t *root_offset, uint32_t *root_len,
+                                struct err *err)
 {
     uint64_t at = r->id.file_len - RUN_FOOTER_LEN;
 
@@ -174,10 +175,12 @@ enum status run_block_get(struct run *r, struct run_stream *stream, enum block_k
 
     *out = (struct run_block){NULL, {NULL, 0, NULL}, false};
     if (len < BLOCK_HEADER_LEN || len > BLOCK_LEN_MAX || offset > r->id.file_len || len > r->id.file_len - offset)
-        return damaged(r, err, err_set(err, ST_CORRUPT, 0, "index run %s: a block of %zu bytes at offset %llu is outside", r->path, len,
-                                       (unsigned long long)offset));
+        return damaged(
+            r, err,
+            err_set(err, ST_CORRUPT, 0, "index run %s: a block of %zu bytes at offset %llu is outside", r->path, len, (unsigned long long)offset));
     if (stream != NULL) {
-        if ((st = stream_seek(r, stream, offset, len, err)) != ST_OK || (st = check_block(&ctx, offset, stream->data + (offset - stream->offset), len, err)) != ST_OK)
+        if ((st = stream_seek(r, stream, offset, len, err)) != ST_OK ||
+            (st = check_block(&ctx, offset, stream->data + (offset - stream->offset), len, err)) != ST_OK)
             return damaged(r, err, st);
         out->data = stream->data + (offset - stream->offset);
         return ST_OK;
@@ -189,8 +192,9 @@ enum status run_block_get(struct run *r, struct run_stream *stream, enum block_k
     /* found in the cache under the same offset, but read as something else before: two pointers of the run contradict */
     if (out->pin.len != len || out->data[4] != (uint8_t)kind) {
         run_block_put(r, out);
-        return damaged(r, err, err_set(err, ST_CORRUPT, 0, "index run %s: no %c block of %zu bytes at offset %llu", r->path, (char)kind, len,
-                                       (unsigned long long)offset));
+        return damaged(r, err,
+                       err_set(err, ST_CORRUPT, 0, "index run %s: no %c block of %zu bytes at offset %llu", r->path, (char)kind, len,
+                               (unsigned long long)offset));
     }
     return ST_OK;
 }

@@ -18,16 +18,16 @@ struct run {
     struct run_identity id;
     uint64_t keys, versions;
     uint32_t footer_crc;
-    uint8_t *root;                /* the checked root block */
+    uint8_t *root; /* the checked root block */
     struct vfs *vfs;
     struct cache *cache;
     struct cache_file *file;
     struct run_stats *stats;
     char *path;
     _Atomic bool is_damaged;
-    _Atomic bool is_obsolete;     /* no manifest names it any more: unlink at the end */
-    bool is_merging;              /* input of the merge under way; under the set lock */
-    uint32_t refs;                /* under the set lock */
+    _Atomic bool is_obsolete; /* no manifest names it any more: unlink at the end */
+    bool is_merging;          /* input of the merge under way; under the set lock */
+    uint32_t refs;            /* under the set lock */
     struct run *next_dead;
 };
 
@@ -69,7 +69,8 @@ struct run_versions {
     struct payload payload;    /* borrowed from a data block that its holder keeps */
 };
 /* Number of versions with tx id <= upto, and the newest of them into *out. */
-MUST_USE enum status run_versions_upto(const struct run_versions *v, uint64_t upto, bool nowait, uint64_t *count, struct index_version *out, struct err *err);
+MUST_USE enum status run_versions_upto(const struct run_versions *v, uint64_t upto, bool nowait, uint64_t *count, struct index_version *out,
+                                       struct err *err);
 /* Versions from .. from + count - 1, counted from 0, oldest first; they exist. */
 MUST_USE enum status run_versions_copy(const struct run_versions *v, uint64_t from, size_t count, struct index_version *out, struct err *err);
 
@@ -85,15 +86,15 @@ struct run_iter {
     struct run *run;
     bool desc, is_direct;
     bool is_done;
-    uint32_t part;              /* in the root */
-    uint32_t at;                /* of the next data block in the fence page; desc: one above */
-    uint32_t entry;             /* of the next key in the block; desc: one above */
+    uint32_t part;  /* in the root */
+    uint32_t at;    /* of the next data block in the fence page; desc: one above */
+    uint32_t entry; /* of the next key in the block; desc: one above */
     struct run_block fence, block;
     struct run_stream data_stream, version_stream;
     struct grow key_buffer;
-    uint32_t key_shared;        /* bytes at the front of key_buffer that are the group head's */
-    uint32_t key_group;         /* that head's entry; UINT32_MAX = none */
-    struct index_key key;       /* the current key, after next */
+    uint32_t key_shared;  /* bytes at the front of key_buffer that are the group head's */
+    uint32_t key_group;   /* that head's entry; UINT32_MAX = none */
+    struct index_key key; /* the current key, after next */
     struct run_versions versions;
 };
 /* direct: reads around the cache (merges). */

@@ -13,10 +13,10 @@
 #define RUN_FOOTER_LEN 128u
 #define RUN_FORMAT_VERSION 1u
 #define BLOCK_HEADER_LEN 16u
-#define BLOCK_LEN_MAX ((size_t)16 << 20)   /* any block but the root */
+#define BLOCK_LEN_MAX ((size_t)16 << 20) /* any block but the root */
 #define ROOT_LEN_MAX ((size_t)1 << 30)
 #define DATA_BYTES_TARGET 8192u
-#define DATA_KEYS_MAX 2048u                /* an entry has at least 6 bytes */
+#define DATA_KEYS_MAX 2048u /* an entry has at least 6 bytes */
 #define DATA_GROUP 16u
 #define INLINE_VERSIONS_MAX 64u
 #define VERSION_PAGE_MAX 1024u
@@ -32,7 +32,7 @@
 #define BLOOM_PAGE_LINES 63u
 #define BLOOM_BITS_PER_KEY 10u
 #define BLOOM_PROBES 7u
-#define VERSION_BYTES_MAX 40u              /* an encoded version: 10 + 10 + 5 + 10 at most */
+#define VERSION_BYTES_MAX 40u /* an encoded version: 10 + 10 + 5 + 10 at most */
 
 enum block_kind { BLOCK_DATA = 'D', BLOCK_VERSIONS = 'V', BLOCK_LIST = 'L', BLOCK_FENCE = 'F', BLOCK_BLOOM = 'B', BLOCK_ROOT = 'R' };
 
@@ -60,7 +60,7 @@ bool grow_reserve(struct grow *g, size_t more); /* room for more bytes behind le
 void grow_free(struct grow *g);
 
 static inline uint32_t block_len(const uint8_t *b) { return load_u32le(b + 8); }
-static inline uint32_t block_count(const uint8_t *b) { return load_u16le(b + 6); } /* D and V */
+static inline uint32_t block_count(const uint8_t *b) { return load_u16le(b + 6); }  /* D and V */
 static inline uint32_t block_items(const uint8_t *b) { return load_u32le(b + 12); } /* L, F, R; B: lines */
 static inline uint32_t data_ns(const uint8_t *b) { return load_u16le(b + 12); }
 static inline uint32_t data_skip(const uint8_t *b) { return load_u16le(b + 14); }
@@ -68,7 +68,8 @@ static inline uint32_t data_skip(const uint8_t *b) { return load_u16le(b + 14); 
 void run_block_header(uint8_t *b, enum block_kind kind, size_t count, size_t len, uint32_t aux);
 uint32_t run_block_seal(uint8_t *b, uint32_t seed, uint64_t offset);
 /* Checksum, kind and structure of a block of len bytes read from offset. */
-MUST_USE enum status run_block_check(const struct run_identity *id, enum block_kind kind, uint64_t offset, const uint8_t *b, size_t len, struct err *err);
+MUST_USE enum status run_block_check(const struct run_identity *id, enum block_kind kind, uint64_t offset, const uint8_t *b, size_t len,
+                                     struct err *err);
 
 /* LEB128 in a checked block. */
 static inline uint64_t varint_get(const uint8_t **p)
@@ -108,7 +109,7 @@ uint64_t data_block_head(struct bytes key, size_t skip);
 void data_block_reset(struct data_builder *b);
 
 struct data_entry {
-    const uint8_t *head;    /* key bytes of the group's head */
+    const uint8_t *head; /* key bytes of the group's head */
     uint32_t shared, suffix_len;
     const uint8_t *suffix;
     const uint8_t *payload;
@@ -125,7 +126,7 @@ struct payload {
     const uint8_t *versions;     /* count <= INLINE_VERSIONS_MAX: encoded, newest first */
     struct index_version newest; /* count > INLINE_VERSIONS_MAX, as are the following */
     uint64_t offset;
-    uint32_t len;                /* of the version page or of the whole list */
+    uint32_t len; /* of the version page or of the whole list */
 };
 void run_payload_read(const uint8_t *p, uint64_t tx_first, struct payload *out);
 /* Reads one version in a checked block; *tx is the previous one's or, with first set, the run's tx_first. */

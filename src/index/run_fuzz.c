@@ -8,7 +8,6 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
-
 static void seal_if_block(uint8_t *image, size_t len, uint32_t seed, uint64_t offset, uint64_t block)
 {
     uint32_t crc;
@@ -39,7 +38,8 @@ static void seal_fence(uint8_t *image, size_t len, uint32_t seed, uint64_t offse
             uint64_t page = load_u64le(image + offset + at + 8) + load_u32le(image + offset + at + 16);
             uint32_t lines = load_u32le(image + offset + at + 20);
             for (uint32_t p = 0; lines > 0 && p < bloom_pages(lines) && p < 8; p++)
-                seal_if_block(image, len, seed, page + (uint64_t)p * BLOOM_PAGE_LEN, BLOOM_LINE_LEN + (uint64_t)bloom_page_lines(lines, p) * BLOOM_LINE_LEN);
+                seal_if_block(image, len, seed, page + (uint64_t)p * BLOOM_PAGE_LEN,
+                              BLOOM_LINE_LEN + (uint64_t)bloom_page_lines(lines, p) * BLOOM_LINE_LEN);
         }
     }
     seal_if_block(image, len, seed, offset, block);

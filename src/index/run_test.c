@@ -45,7 +45,8 @@ static void test_data_block(void **state)
             uint8_t payload[PAYLOAD_BYTES_MAX];
             memcpy(keys[count], m.keys[count]->key, m.keys[count]->key_len);
             lens[count] = m.keys[count]->key_len;
-            assert_true(data_block_add(&b, (struct index_key){5, bytes_of(keys[count], lens[count])}, payload, run_payload_put_inline(payload, 1, &v, 1)));
+            assert_true(
+                data_block_add(&b, (struct index_key){5, bytes_of(keys[count], lens[count])}, payload, run_payload_put_inline(payload, 1, &v, 1)));
         }
         assert_true(data_block_finish(&b));
         run_block_seal(b.out.data, id.seed, 4096);
@@ -62,7 +63,8 @@ static void test_data_block(void **state)
             assert_int_equal(data_block_search(b.out.data, bytes_of(keys[i], lens[i]), &equal), i);
             assert_true(equal);
             data_block_entry(b.out.data, (uint32_t)i, &e);
-            assert_true(e.shared + e.suffix_len == lens[i] && memcmp(e.head, keys[i], e.shared) == 0 && memcmp(e.suffix, keys[i] + e.shared, e.suffix_len) == 0);
+            assert_true(e.shared + e.suffix_len == lens[i] && memcmp(e.head, keys[i], e.shared) == 0 &&
+                        memcmp(e.suffix, keys[i] + e.shared, e.suffix_len) == 0);
             run_payload_read(e.payload, 1, &p);
             (void)version_get(p.versions, true, &tx, &v);
             assert_true(p.count == 1 && v.tx_id == 1 + i && v.entry_index == i);
@@ -225,7 +227,8 @@ static void test_bloom(void **state)
     for (uint32_t i = 0; i < 2 * KEYS; i++) {
         uint64_t h = index_key_hash((struct index_key){0, bytes_of(&i, sizeof i)});
         uint32_t line = bloom_line(h, lines);
-        bool has = bloom_line_has(g.data + (line / BLOOM_PAGE_LINES) * BLOOM_PAGE_LEN + BLOOM_LINE_LEN + (line % BLOOM_PAGE_LINES) * BLOOM_LINE_LEN, h);
+        bool has = bloom_line_has(g.data + (line / BLOOM_PAGE_LINES) * BLOOM_PAGE_LEN + BLOOM_LINE_LEN + (line % BLOOM_PAGE_LINES) * BLOOM_LINE_LEN,
+                                  h);
         if (i < KEYS)
             assert_true(has);
         else
@@ -285,8 +288,9 @@ static void test_format_is_fixed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_data_block), cmocka_unit_test(test_structure_is_checked), cmocka_unit_test(test_version_page), cmocka_unit_test(test_version_structure),
-        cmocka_unit_test(test_bloom),      cmocka_unit_test(test_format_is_fixed),
+        cmocka_unit_test(test_data_block),   cmocka_unit_test(test_structure_is_checked),
+        cmocka_unit_test(test_version_page), cmocka_unit_test(test_version_structure),
+        cmocka_unit_test(test_bloom),        cmocka_unit_test(test_format_is_fixed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,17 +11,17 @@ struct run_writer {
     char *path;
     struct run_identity id;
     bool is_finished;
-    uint64_t written, synced;       /* bytes given to the file; of them synced */
-    struct grow buffer;             /* what follows them */
+    uint64_t written, synced; /* bytes given to the file; of them synced */
+    struct grow buffer;       /* what follows them */
     struct data_builder data;
     struct fence_builder fence, root;
-    uint64_t *hashes;               /* of the partition's keys */
+    uint64_t *hashes; /* of the partition's keys */
     size_t hash_count, hash_cap;
-    struct grow block_separator;    /* lowest separator of the block being built, and of the partition */
+    struct grow block_separator; /* lowest separator of the block being built, and of the partition */
     struct grow part_separator;
     uint32_t part_ns;
     uint64_t part_keys;
-    struct grow key, last_key;      /* key being written; the one before it in this namespace */
+    struct grow key, last_key; /* key being written; the one before it in this namespace */
     uint32_t key_ns, last_ns;
     bool has_last;
     uint64_t version_total, version_seen;
@@ -86,8 +86,8 @@ static enum status block_write(struct run_writer *w, uint8_t *block, uint64_t *o
     return w->buffer.len >= RUN_WRITE_BYTES ? buffer_drain(w, false, err) : ST_OK;
 }
 
-enum status run_writer_open(struct vfs *vfs, const struct env *env, const char *path, const uint8_t uuid[16], uint64_t run_id,
-                            uint64_t tx_first, uint64_t tx_last, struct run_writer **out, struct err *err)
+enum status run_writer_open(struct vfs *vfs, const struct env *env, const char *path, const uint8_t uuid[16], uint64_t run_id, uint64_t tx_first,
+                            uint64_t tx_last, struct run_writer **out, struct err *err)
 {
     struct run_writer *w = calloc(1, sizeof *w);
     enum status st = ST_OK;

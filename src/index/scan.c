@@ -6,7 +6,7 @@
 
 /* Where a scan ends, in its direction. */
 struct bound {
-    bool is_open;   /* no key: to the edge of the namespace */
+    bool is_open; /* no key: to the edge of the namespace */
     bool inclusive;
     struct bytes key;
 };
@@ -80,7 +80,8 @@ static uint32_t shared_len(const struct limits *l)
     return i + 2;
 }
 
-static enum status cursor_start(struct index_cursor *c, struct index_snapshot *s, const struct index_scan_options *o, const struct limits *l, struct err *err)
+static enum status cursor_start(struct index_cursor *c, struct index_snapshot *s, const struct index_scan_options *o, const struct limits *l,
+                                struct err *err)
 {
     struct multi_range range = {.desc = o->desc, .in_ns = true, .ns = o->ns, .skip = shared_len(l)};
 
@@ -111,7 +112,8 @@ enum status index_scan_open(struct index_snapshot *s, const struct index_scan_op
     enum status st = ST_OK;
 
     *out = NULL;
-    if (o->ns >= INDEX_NAMESPACES_MAX || o->prefix.len > INDEX_KEY_LEN_MAX || o->seek.len > INDEX_KEY_LEN_MAX + 1 || o->end.len > INDEX_KEY_LEN_MAX + 1)
+    if (o->ns >= INDEX_NAMESPACES_MAX || o->prefix.len > INDEX_KEY_LEN_MAX || o->seek.len > INDEX_KEY_LEN_MAX + 1 ||
+        o->end.len > INDEX_KEY_LEN_MAX + 1)
         return err_set(err, ST_INVALID, 0, "index: namespace or length of a bound out of range");
     if ((c = calloc(1, sizeof *c + len)) == NULL)
         return err_set(err, ST_NOMEM, 0, "no memory for an index scan");

@@ -253,7 +253,8 @@ void index_role_release(struct index *x)
 
 enum status index_manifest_write(struct index *x, const struct set_run *runs, size_t run_count, struct err *err)
 {
-    struct manifest m = {.generation = x->generation + 1, .next_run_id = atomic_load(&x->next_run_id), .marks = x->marks, .mark_count = x->mark_count};
+    struct manifest m = {
+        .generation = x->generation + 1, .next_run_id = atomic_load(&x->next_run_id), .marks = x->marks, .mark_count = x->mark_count};
     char path[PATH_BYTES_MAX];
     uint8_t *image = NULL;
     size_t len = 0;

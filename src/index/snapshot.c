@@ -14,7 +14,8 @@ enum status index_snapshot_open(struct index *x, uint64_t tx_id, struct index_sn
 
     *out = NULL;
     if (tx_id > published)
-        return err_set(err, ST_INVALID, 0, "index: no snapshot as of tx %llu, %llu is the latest", (unsigned long long)tx_id, (unsigned long long)published);
+        return err_set(err, ST_INVALID, 0, "index: no snapshot as of tx %llu, %llu is the latest", (unsigned long long)tx_id,
+                       (unsigned long long)published);
     if ((s = malloc(sizeof *s)) == NULL)
         return err_set(err, ST_NOMEM, 0, "no memory for an index snapshot");
     s->x = x;
@@ -43,9 +44,9 @@ struct probe {
     struct index_key key;
     uint64_t hash;
     bool has_hash, nowait;
-    size_t at;                   /* next source: memtables, then runs */
+    size_t at; /* next source: memtables, then runs */
     struct key_versions versions;
-    struct run_block block;      /* what versions borrows */
+    struct run_block block; /* what versions borrows */
 };
 
 static void probe_init(struct probe *p, const struct index_snapshot *s, uint32_t ns, struct bytes key, bool nowait)
@@ -147,7 +148,8 @@ enum status index_get_at(struct index_snapshot *s, uint32_t ns, struct bytes key
     return key_get(s, ns, key, upto < s->tx_id ? upto : s->tx_id, nowait, out, revision, err);
 }
 
-enum status index_get(struct index_snapshot *s, uint32_t ns, struct bytes key, bool nowait, struct index_version *out, uint64_t *revision, struct err *err)
+enum status index_get(struct index_snapshot *s, uint32_t ns, struct bytes key, bool nowait, struct index_version *out, uint64_t *revision,
+                      struct err *err)
 {
     return key_get(s, ns, key, s->tx_id, nowait, out, revision, err);
 }

@@ -93,8 +93,7 @@ enum status kv_ops_check(const struct kv_op *ops, size_t count, struct arena *ar
             if ((st = member_identity(&op->zadd, arena, &identity, err)) != ST_OK)
                 return st;
             if (seen_before(&members, identity))
-                return err_set(err, ST_EXISTS, 0,
-                               "duplicated index inside zAdd insertions are not supported in single batch transaction");
+                return err_set(err, ST_EXISTS, 0, "duplicated index inside zAdd insertions are not supported in single batch transaction");
             break;
         default:
             return err_set(err, ST_INVALID, 0, "operation is not set");
@@ -132,8 +131,8 @@ static enum status exec_ref(struct exec *x, const struct kv_ref *ref, struct err
     if (ref->key.len == 0 || ref->referenced_key.len == 0 || (ref->at_tx > 0 && !ref->is_bound))
         return kv_illegal_arguments(err);
     if (x->no_wait)
-        st = self_contained(ref->is_bound, ref->at_tx, is_set_here,
-                            "can not create a reference to a key that was not set in the same transaction", err);
+        st = self_contained(ref->is_bound, ref->at_tx, is_set_here, "can not create a reference to a key that was not set in the same transaction",
+                            err);
     else if ((st = kv_check_final_key(x->draft, x->arena, x->reader, ref->key, err)) == ST_OK && (!is_set_here || ref->at_tx > 0))
         st = kv_check_target(x->draft, x->arena, x->reader, ref->referenced_key, ref->at_tx, err);
     return st == ST_OK ? kv_put_ref(x->draft, x->arena, ref, err) : st;
@@ -154,8 +153,8 @@ static enum status exec_zadd(struct exec *x, const struct kv_zadd *z, struct err
     return st == ST_OK ? kv_put_zadd(x->draft, x->arena, z, err) : st;
 }
 
-enum status kv_draft_ops(struct store_draft *d, struct arena *arena, struct kv_reader *r, const struct kv_op *ops, size_t count,
-                         bool no_wait, struct err *err)
+enum status kv_draft_ops(struct store_draft *d, struct arena *arena, struct kv_reader *r, const struct kv_op *ops, size_t count, bool no_wait,
+                         struct err *err)
 {
     struct exec x = {.draft = d, .arena = arena, .reader = r, .no_wait = no_wait};
     enum status st;

@@ -118,8 +118,8 @@ struct kv_history {
     bool desc;
 };
 /* limit: as in the request, negative refused. The array comes from the reader's arena. */
-MUST_USE enum status kv_history_open(struct kv_history *h, struct kv_reader *r, struct bytes key, uint64_t offset, int32_t limit,
-                                     bool desc, struct err *err);
+MUST_USE enum status kv_history_open(struct kv_history *h, struct kv_reader *r, struct bytes key, uint64_t offset, int32_t limit, bool desc,
+                                     struct err *err);
 MUST_USE enum status kv_history_next(struct kv_history *h, struct kv_entry *out, struct err *err);
 
 MUST_USE enum status kv_count(struct kv_reader *r, struct bytes prefix, uint64_t *count, struct err *err);
@@ -141,8 +141,7 @@ struct kv_tx_read {
 };
 /* tx_id 0: ST_INVALID "illegal arguments"; missing: ST_NOT_FOUND "tx not found". Arrays come from the reader's arena. The reader
  * needs a snapshot when spec asks for resolution. */
-MUST_USE enum status kv_tx_open(struct kv_tx_read *t, struct kv_reader *r, uint64_t tx_id, const struct kv_tx_spec *spec,
-                                struct err *err);
+MUST_USE enum status kv_tx_open(struct kv_tx_read *t, struct kv_reader *r, uint64_t tx_id, const struct kv_tx_spec *spec, struct err *err);
 void kv_tx_close(struct kv_tx_read *t);
 
 /* ------------------------------------------------------------ writing */
@@ -153,8 +152,8 @@ void kv_tx_close(struct kv_tx_read *t);
 MUST_USE enum status kv_store_key(struct arena *arena, struct bytes key, struct bytes *out, struct err *err);
 /* One pair. "illegal arguments" for an empty key, ST_EXISTS "duplicated keys are not supported in single batch transaction",
  * limits as the store says. */
-MUST_USE enum status kv_draft_set(struct store_draft *d, struct arena *arena, struct bytes key, const struct kv_metadata *md,
-                                  struct bytes value, struct err *err);
+MUST_USE enum status kv_draft_set(struct store_draft *d, struct arena *arena, struct bytes key, const struct kv_metadata *md, struct bytes value,
+                                  struct err *err);
 
 struct kv_precondition {
     bool is_given; /* false: none of the kinds was set */
@@ -163,12 +162,11 @@ struct kv_precondition {
     uint64_t tx_id;
 };
 /* All of a request's. is_nested: the doubled prefix that Set and SetReference put before what the store finds wrong. */
-MUST_USE enum status kv_draft_preconditions(struct store_draft *d, struct arena *arena, const struct kv_precondition *p,
-                                            size_t count, bool is_nested, struct err *err);
+MUST_USE enum status kv_draft_preconditions(struct store_draft *d, struct arena *arena, const struct kv_precondition *p, size_t count, bool is_nested,
+                                            struct err *err);
 
 /* Logical deletion of one more key; the reader has its snapshot. The draft conflicts when the key changes meanwhile. */
-MUST_USE enum status kv_draft_delete(struct store_draft *d, struct arena *arena, struct kv_reader *r, struct bytes key,
-                                     struct err *err);
+MUST_USE enum status kv_draft_delete(struct store_draft *d, struct arena *arena, struct kv_reader *r, struct bytes key, struct err *err);
 
 struct kv_ref {
     struct bytes key, referenced_key;
@@ -184,10 +182,8 @@ struct kv_zadd {
 /* The request alone: "illegal arguments". */
 MUST_USE enum status kv_ref_check(const struct kv_ref *ref, struct err *err);
 MUST_USE enum status kv_zadd_check(const struct kv_zadd *z, struct err *err);
-MUST_USE enum status kv_draft_ref(struct store_draft *d, struct arena *arena, struct kv_reader *r, const struct kv_ref *ref,
-                                  struct err *err);
-MUST_USE enum status kv_draft_zadd(struct store_draft *d, struct arena *arena, struct kv_reader *r, const struct kv_zadd *z,
-                                   struct err *err);
+MUST_USE enum status kv_draft_ref(struct store_draft *d, struct arena *arena, struct kv_reader *r, const struct kv_ref *ref, struct err *err);
+MUST_USE enum status kv_draft_zadd(struct store_draft *d, struct arena *arena, struct kv_reader *r, const struct kv_zadd *z, struct err *err);
 
 enum kv_op_kind { KV_OP_NONE = 0, KV_OP_SET, KV_OP_REF, KV_OP_ZADD };
 struct kv_op {
@@ -201,7 +197,7 @@ struct kv_op {
 /* Checks of the request alone: "empty set", "operation is not set", duplicates. */
 MUST_USE enum status kv_ops_check(const struct kv_op *ops, size_t count, struct arena *arena, struct err *err);
 /* Applies all operations in order. The reader has its snapshot unless no_wait, which allows only self-contained operations. */
-MUST_USE enum status kv_draft_ops(struct store_draft *d, struct arena *arena, struct kv_reader *r, const struct kv_op *ops,
-                                  size_t count, bool no_wait, struct err *err);
+MUST_USE enum status kv_draft_ops(struct store_draft *d, struct arena *arena, struct kv_reader *r, const struct kv_op *ops, size_t count,
+                                  bool no_wait, struct err *err);
 
 #endif

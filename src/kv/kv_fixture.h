@@ -24,21 +24,21 @@ static inline void check_ok(enum status st, const struct err *err, const char *w
     if (st != ST_OK)
         fail_msg("%s: %s", what, err->text);
 }
-#define OK(call)                                                                                                                   \
-    do {                                                                                                                           \
-        struct err err;                                                                                                            \
-        err.text[0] = 0;                                                                                                           \
-        enum status st_ = (call);                                                                                                  \
-        check_ok(st_, &err, #call);                                                                                                \
+#define OK(call) \
+    do { \
+        struct err err; \
+        err.text[0] = 0; \
+        enum status st_ = (call); \
+        check_ok(st_, &err, #call); \
     } while (0)
-#define FAILS(call, want, wanted_text)                                                                                             \
-    do {                                                                                                                           \
-        struct err err;                                                                                                            \
-        enum status st_;                                                                                                           \
-        err.text[0] = 0;                                                                                                           \
-        st_ = (call);                                                                                                              \
-        assert_string_equal(err.text, wanted_text);                                                                                \
-        assert_int_equal(st_, want);                                                                                               \
+#define FAILS(call, want, wanted_text) \
+    do { \
+        struct err err; \
+        enum status st_; \
+        err.text[0] = 0; \
+        st_ = (call); \
+        assert_string_equal(err.text, wanted_text); \
+        assert_int_equal(st_, want); \
     } while (0)
 
 static inline struct bytes S(const char *s) {
@@ -155,10 +155,7 @@ static inline enum status try_zadd(const char *set, double score, const char *ke
         commit(d);
     return st;
 }
-static inline void zadd(const char *set, double score, const char *key, uint64_t at_tx)
-{
-    OK(try_zadd(set, score, key, at_tx, &err));
-}
+static inline void zadd(const char *set, double score, const char *key, uint64_t at_tx) { OK(try_zadd(set, score, key, at_tx, &err)); }
 
 /* ------------------------------------------------------------ Get */
 
@@ -182,7 +179,7 @@ static inline enum status get_at_time(struct kv_get_options o, int64_t now_s, st
     return st;
 }
 static inline enum status get(struct kv_get_options o, struct kv_entry *e, struct err *err) { return get_at_time(o, NOW, e, err); }
-#define GET(...)                                                                                                                   \
+#define GET(...) \
     (struct kv_get_options) { __VA_ARGS__ }
 
 /* ------------------------------------------------------------ sorted sets */
@@ -204,8 +201,8 @@ static inline const char *zscan(struct kv_zscan_options o)
     check_ok(kv_zscan_open(&s, &r, &o, &err), &err, "kv_zscan_open");
     while ((st = kv_zscan_next(&s, &z, &err)) == ST_OK) {
         assert_true(is(z.set, "z") && bytes_equal(z.key, z.entry.key));
-        len += (size_t)snprintf(out + len, sizeof out - len, "%s%.*s:%g@%llu", len > 0 ? " " : "", (int)z.key.len,
-                                (const char *)z.key.data, z.score, (unsigned long long)z.at_tx);
+        len += (size_t)snprintf(out + len, sizeof out - len, "%s%.*s:%g@%llu", len > 0 ? " " : "", (int)z.key.len, (const char *)z.key.data, z.score,
+                                (unsigned long long)z.at_tx);
     }
     assert_int_equal(st, ST_NOT_FOUND);
     out[len] = 0;

@@ -184,8 +184,7 @@ static void scans_as_published(void **state)
     assert_string_equal(SCAN(.end = S("c"), .inclusive_end = true), "a b c");
     assert_string_equal(SCAN(.seek = S("a"), .end = S("ca")), "b c");
     assert_string_equal(SCAN(.seek = S("z"), .end = S("a")), "");
-    assert_string_equal(SCAN(.seek = S("ca"), .end = S("a"), .desc = true, .inclusive_seek = true, .inclusive_end = true),
-                        "ca c b a");
+    assert_string_equal(SCAN(.seek = S("ca"), .end = S("a"), .desc = true, .inclusive_seek = true, .inclusive_end = true), "ca c b a");
     assert_string_equal(SCAN(.prefix = S("b"), .seek = S("a")), "b");
     assert_string_equal(SCAN(.prefix = S("b"), .seek = S("c")), "");
     assert_string_equal(SCAN(.prefix = S("b"), .seek = S("c"), .desc = true), "b");
@@ -324,9 +323,9 @@ static const char *history(const char *key, uint64_t offset, int32_t limit, bool
     err->text[0] = 0;
     if ((*st = kv_history_open(&h, &r, S(key), offset, limit, desc, err)) == ST_OK) {
         while ((*st = kv_history_next(&h, &e, err)) == ST_OK)
-            len += (size_t)snprintf(out + len, sizeof out - len, "%s%llu:%llu=%.*s%s%s", len > 0 ? " " : "",
-                                    (unsigned long long)e.revision, (unsigned long long)e.tx_id, (int)e.value.len,
-                                    (const char *)e.value.data, e.md.is_deleted ? "!" : "", e.is_expired ? "?" : "");
+            len += (size_t)snprintf(out + len, sizeof out - len, "%s%llu:%llu=%.*s%s%s", len > 0 ? " " : "", (unsigned long long)e.revision,
+                                    (unsigned long long)e.tx_id, (int)e.value.len, (const char *)e.value.data, e.md.is_deleted ? "!" : "",
+                                    e.is_expired ? "?" : "");
         if (*st == ST_NOT_FOUND && err->text[0] == 0)
             *st = ST_OK;
     }

@@ -97,9 +97,7 @@ static void preconditions(void **state)
         {{true, KEY_MUST_EXIST, {NULL, 0}, 0}, true, "invalid precondition: null key"},
         {{true, KEY_MUST_EXIST, {key, 1024}, 0}, true, "invalid precondition: invalid precondition: max key length exceeded"},
         {{true, KEY_MUST_EXIST, {key, 1024}, 0}, false, "invalid precondition: max key length exceeded"},
-        {{true, KEY_NOT_MODIFIED_AFTER_TX, {key, 1}, 0},
-         true,
-         "invalid precondition: invalid precondition: invalid transaction ID"},
+        {{true, KEY_NOT_MODIFIED_AFTER_TX, {key, 1}, 0}, true, "invalid precondition: invalid precondition: invalid transaction ID"},
         {{true, KEY_NOT_MODIFIED_AFTER_TX, {key, 1}, 0}, false, "invalid precondition: invalid transaction ID"},
     };
     struct kv_precondition p = {true, KEY_MUST_EXIST, S("k"), 0};
@@ -125,10 +123,7 @@ static void preconditions(void **state)
 
 /* ------------------------------------------------------------ ExecAll */
 
-static struct kv_op op_set(const char *key, const char *value)
-{
-    return (struct kv_op){.kind = KV_OP_SET, .key = S(key), .value = S(value)};
-}
+static struct kv_op op_set(const char *key, const char *value) { return (struct kv_op){.kind = KV_OP_SET, .key = S(key), .value = S(value)}; }
 static struct kv_op op_ref(const char *key, const char *target, uint64_t at_tx, bool is_bound)
 {
     return (struct kv_op){.kind = KV_OP_REF, .ref = {S(key), S(target), at_tx, is_bound}};
@@ -154,9 +149,8 @@ static enum status exec_in(struct arena *arena, const struct kv_op *ops, size_t 
         draft_free(d);
     return st;
 }
-#define EXEC(no_wait, ...)                                                                                                         \
-    exec_in(&f.arena, (const struct kv_op[]){__VA_ARGS__}, sizeof((const struct kv_op[]){__VA_ARGS__}) / sizeof(struct kv_op),     \
-            no_wait, &err)
+#define EXEC(no_wait, ...) \
+    exec_in(&f.arena, (const struct kv_op[]){__VA_ARGS__}, sizeof((const struct kv_op[]){__VA_ARGS__}) / sizeof(struct kv_op), no_wait, &err)
 
 static void exec_all_checks_the_request(void **state)
 {
@@ -201,9 +195,8 @@ static void exec_all_sees_its_own_pairs(void **state)
 
 static void exec_all_without_waiting(void **state)
 {
-    static const char bound_text[] =
-        "no wait operation must be self-contained: illegal arguments: can only set references to keys added within same "
-        "transaction, please use bound references with AtTx set to 0";
+    static const char bound_text[] = "no wait operation must be self-contained: illegal arguments: can only set references to keys added within same "
+                                     "transaction, please use bound references with AtTx set to 0";
 
     (void)state;
     put("a", "1");
@@ -250,8 +243,7 @@ static void tx_shapes(void **state)
     OK(kv_tx_open(&t, &r, 2, &spec, &err));
     assert_true(t.tx.kv_entry_count == 2 && t.tx.z_entry_count == 1);
     assert_true(t.tx.kv_entries[0].revision == 0 && is(t.tx.kv_entries[0].value, "3"));
-    assert_true(t.tx.kv_entries[1].revision == 1 && t.tx.kv_entries[1].reference.revision == 0 &&
-                is(t.tx.kv_entries[1].reference.key, "rc"));
+    assert_true(t.tx.kv_entries[1].revision == 1 && t.tx.kv_entries[1].reference.revision == 0 && is(t.tx.kv_entries[1].reference.key, "rc"));
     assert_true(is(t.tx.z_entries[0].entry.value, "3") && t.tx.z_entries[0].score == 1.5);
     kv_tx_close(&t);
     spec.keep_references = true;
@@ -335,8 +327,7 @@ static void nowait_never_waits(void **state)
 static void too_little_memory_is_said(void **state)
 {
     static const struct kv_tx_spec spec = {true, KV_RESOLVE, KV_RESOLVE, KV_EXCLUDE, false};
-    const struct kv_op ops[] = {op_set("c", "3"), op_ref("rc", "c", 0, false), op_zadd("z", 1.5, "c", 0, false),
-                                op_ref("ra", "a", 0, false)};
+    const struct kv_op ops[] = {op_set("c", "3"), op_ref("rc", "c", 0, false), op_zadd("z", 1.5, "c", 0, false), op_ref("ra", "a", 0, false)};
     unsigned failures = 0;
 
     (void)state;

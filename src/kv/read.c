@@ -100,8 +100,8 @@ enum status kv_version_live(const struct kv_reader *r, const struct index_versio
     return version->has_expiry && version->expires_at <= r->now_s ? kv_expired(err) : ST_OK;
 }
 
-enum status kv_entry_read(struct kv_reader *r, unsigned pin, uint64_t tx_id, uint32_t entry_index, bool want_value,
-                          struct tx_entry *e, struct err *err)
+enum status kv_entry_read(struct kv_reader *r, unsigned pin, uint64_t tx_id, uint32_t entry_index, bool want_value, struct tx_entry *e,
+                          struct err *err)
 {
     enum status st = store_entry_read(r->store, tx_id, entry_index, r->nowait, want_value, r->arena, &r->pins[pin], e, err);
 
@@ -112,21 +112,19 @@ enum status kv_entry_read(struct kv_reader *r, unsigned pin, uint64_t tx_id, uin
 }
 
 /* The live entry of a version, read through pin. */
-static enum status read_version(struct kv_reader *r, unsigned pin, const struct index_version *version, struct tx_entry *e,
-                                struct kv_entry *out, struct err *err)
+static enum status read_version(struct kv_reader *r, unsigned pin, const struct index_version *version, struct tx_entry *e, struct kv_entry *out,
+                                struct err *err)
 {
     enum status st;
 
-    if ((st = kv_version_live(r, version, err)) != ST_OK ||
-        (st = kv_entry_read(r, pin, version->tx_id, version->entry_index, true, e, err)) != ST_OK)
+    if ((st = kv_version_live(r, version, err)) != ST_OK || (st = kv_entry_read(r, pin, version->tx_id, version->entry_index, true, e, err)) != ST_OK)
         return st;
     out->tx_id = version->tx_id;
     return kv_entry_md(e, &out->md, err);
 }
 
 /* The newest live version of key. */
-static enum status read_latest(struct kv_reader *r, unsigned pin, struct bytes key, struct tx_entry *e, struct kv_entry *out,
-                               struct err *err)
+static enum status read_latest(struct kv_reader *r, unsigned pin, struct bytes key, struct tx_entry *e, struct kv_entry *out, struct err *err)
 {
     struct index_version version;
     enum status st;
@@ -153,8 +151,8 @@ static enum status find_in_tx(struct kv_reader *r, struct log_tx *t, struct byte
 }
 
 /* The live entry of key in tx at_tx. */
-static enum status read_at(struct kv_reader *r, unsigned pin, struct bytes key, uint64_t at_tx, struct tx_entry *e,
-                           struct kv_entry *out, struct err *err)
+static enum status read_at(struct kv_reader *r, unsigned pin, struct bytes key, uint64_t at_tx, struct tx_entry *e, struct kv_entry *out,
+                           struct err *err)
 {
     struct log_tx t;
     uint32_t entry_index = 0;
@@ -266,8 +264,8 @@ enum status kv_presence(struct kv_reader *r, struct bytes key, uint64_t at_tx, e
 /* ------------------------------------------------------------ Get */
 
 /* Version number at_revision; *revision becomes its absolute number. */
-static enum status find_revision(struct kv_reader *r, struct bytes key, int64_t at_revision, struct index_version *version,
-                                 uint64_t *revision, struct err *err)
+static enum status find_revision(struct kv_reader *r, struct bytes key, int64_t at_revision, struct index_version *version, uint64_t *revision,
+                                 struct err *err)
 {
     uint64_t total, back = 0 - (uint64_t)at_revision; /* also right for the smallest number */
     enum status st;

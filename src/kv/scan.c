@@ -6,8 +6,7 @@ enum status kv_limit(uint64_t asked, uint64_t *limit, struct err *err)
     *limit = asked != 0 ? asked : KV_RESULT_MAX;
     if (asked <= KV_RESULT_MAX)
         return ST_OK;
-    return err_set(err, ST_LIMIT, 0,
-                   "result size limit exceeded: the specified limit (%llu) is larger than the maximum allowed one (%u)",
+    return err_set(err, ST_LIMIT, 0, "result size limit exceeded: the specified limit (%llu) is larger than the maximum allowed one (%u)",
                    (unsigned long long)asked, KV_RESULT_MAX);
 }
 
@@ -77,13 +76,11 @@ enum status kv_scan_next(struct kv_scan *s, struct kv_entry *out, struct err *er
             continue;
         }
         s->left--;
-        if ((st = kv_entry_read(r, 0, version.tx_id, version.entry_index, true, &e, err)) != ST_OK ||
-            (st = kv_entry_md(&e, &out->md, err)) != ST_OK)
+        if ((st = kv_entry_read(r, 0, version.tx_id, version.entry_index, true, &e, err)) != ST_OK || (st = kv_entry_md(&e, &out->md, err)) != ST_OK)
             return st;
         /* The entry's own copy of the key stays as long as its value; the cursor's goes with its next step. */
         if (!kv_key_decode(e.key, &stored) || !bytes_equal(stored, key))
-            return err_set(err, ST_CORRUPT, 0, "data is corrupted: the index of tx %llu points to another key",
-                           (unsigned long long)version.tx_id);
+            return err_set(err, ST_CORRUPT, 0, "data is corrupted: the index of tx %llu points to another key", (unsigned long long)version.tx_id);
         out->tx_id = version.tx_id;
         if ((st = kv_resolve(r, stored, &e, out, err)) != ST_NOT_FOUND)
             return st;
@@ -110,8 +107,7 @@ enum status kv_count(struct kv_reader *r, struct bytes prefix, uint64_t *count, 
 
 /* ------------------------------------------------------------ history */
 
-enum status kv_history_open(struct kv_history *h, struct kv_reader *r, struct bytes key, uint64_t offset, int32_t limit, bool desc,
-                            struct err *err)
+enum status kv_history_open(struct kv_history *h, struct kv_reader *r, struct bytes key, uint64_t offset, int32_t limit, bool desc, struct err *err)
 {
     uint64_t total = 0, wanted;
     enum status st;

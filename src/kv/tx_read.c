@@ -25,8 +25,7 @@ static enum kv_shape shape_of(const struct kv_tx_spec *spec, struct bytes key)
     }
 }
 
-static enum status raw_entry(struct kv_tx_read *t, struct lists *l, const struct tx_entry *e, uint32_t entry_index, bool want_value,
-                             struct err *err)
+static enum status raw_entry(struct kv_tx_read *t, struct lists *l, const struct tx_entry *e, uint32_t entry_index, bool want_value, struct err *err)
 {
     struct tx_entry *to = &l->entries[t->tx.entry_count];
     struct kv_metadata md;
@@ -40,9 +39,7 @@ static enum status raw_entry(struct kv_tx_read *t, struct lists *l, const struct
         if (kv_metadata_expired(&md, t->reader->now_s))
             return ST_OK;
         if ((st = store_tx_value(t->reader->store, &t->log_tx, entry_index, t->reader->arena, &to->value, err)) != ST_OK)
-            return st == ST_NOT_FOUND
-                       ? err_set(err, ST_CORRUPT, 0, "data is corrupted: internal value consistency error - missing value")
-                       : st;
+            return st == ST_NOT_FOUND ? err_set(err, ST_CORRUPT, 0, "data is corrupted: internal value consistency error - missing value") : st;
     }
     t->tx.entry_count++;
     return ST_OK;
@@ -67,8 +64,8 @@ static enum status keep_entry(struct kv_reader *r, struct kv_entry *e, struct er
 }
 
 /* Plain entries of the tx have no revision; references are followed in the snapshot, or shown as they are. */
-static enum status resolved_kv(struct kv_tx_read *t, struct lists *l, const struct tx_entry *e, uint32_t entry_index,
-                               bool keep_references, struct err *err)
+static enum status resolved_kv(struct kv_tx_read *t, struct lists *l, const struct tx_entry *e, uint32_t entry_index, bool keep_references,
+                               struct err *err)
 {
     struct kv_entry *to = &l->kv[t->tx.kv_entry_count];
     struct tx_entry with_value = *e;
@@ -82,9 +79,7 @@ static enum status resolved_kv(struct kv_tx_read *t, struct lists *l, const stru
     if (!kv_key_decode(e->key, &key) || kv_md_live(t->reader, &to->md, NULL) != ST_OK)
         return ST_OK;
     if ((st = store_tx_value(t->reader->store, &t->log_tx, entry_index, t->reader->arena, &with_value.value, err)) != ST_OK)
-        return st == ST_NOT_FOUND
-                   ? err_set(err, ST_CORRUPT, 0, "data is corrupted: internal value consistency error - missing value")
-                   : st;
+        return st == ST_NOT_FOUND ? err_set(err, ST_CORRUPT, 0, "data is corrupted: internal value consistency error - missing value") : st;
     to->tx_id = t->log_tx.header.id;
     if (keep_references && kv_value_decode(with_value.value, &v) && v.kind == KV_VALUE_REFERENCE) {
         to->reference = (struct kv_reference){to->tx_id, key, v.at_tx, 0, to->md};
@@ -101,8 +96,7 @@ static enum status resolved_kv(struct kv_tx_read *t, struct lists *l, const stru
     return ST_OK;
 }
 
-static enum status resolved_z(struct kv_tx_read *t, struct lists *l, const struct tx_entry *e, bool keep_references,
-                              struct err *err)
+static enum status resolved_z(struct kv_tx_read *t, struct lists *l, const struct tx_entry *e, bool keep_references, struct err *err)
 {
     struct kv_zentry *to = &l->z[t->tx.z_entry_count];
     struct zset_member m;
@@ -112,8 +106,7 @@ static enum status resolved_z(struct kv_tx_read *t, struct lists *l, const struc
         return err_set(err, ST_CORRUPT, 0, "data is corrupted: a member of a sorted set has an unknown form");
     *to = (struct kv_zentry){.set = m.set, .key = m.key, .score = m.score, .at_tx = m.at_tx, .has_entry = !keep_references};
     if (!keep_references) {
-        st =
-            m.at_tx == 0 ? kv_get_latest(t->reader, m.key, &to->entry, err) : kv_get_at(t->reader, m.key, m.at_tx, &to->entry, err);
+        st = m.at_tx == 0 ? kv_get_latest(t->reader, m.key, &to->entry, err) : kv_get_at(t->reader, m.key, m.at_tx, &to->entry, err);
         if (st != ST_OK)
             return st == ST_NOT_FOUND ? ST_OK : st;
         if ((st = keep_entry(t->reader, &to->entry, err)) != ST_OK)
@@ -123,8 +116,8 @@ static enum status resolved_z(struct kv_tx_read *t, struct lists *l, const struc
     return ST_OK;
 }
 
-static enum status resolved(struct kv_tx_read *t, struct lists *l, const struct tx_entry *e, uint32_t entry_index,
-                            const struct kv_tx_spec *spec, struct err *err)
+static enum status resolved(struct kv_tx_read *t, struct lists *l, const struct tx_entry *e, uint32_t entry_index, const struct kv_tx_spec *spec,
+                            struct err *err)
 {
     if (e->key.data[0] == KEY_PREFIX_KV)
         return resolved_kv(t, l, e, entry_index, spec->keep_references, err);

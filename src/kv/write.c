@@ -29,8 +29,8 @@ static enum status published(enum status st, struct err *err)
     return st == ST_EXISTS ? err_set(err, ST_EXISTS, 0, "duplicated keys are not supported in single batch transaction") : st;
 }
 
-enum status kv_draft_set(struct store_draft *d, struct arena *arena, struct bytes key, const struct kv_metadata *md,
-                         struct bytes value, struct err *err)
+enum status kv_draft_set(struct store_draft *d, struct arena *arena, struct bytes key, const struct kv_metadata *md, struct bytes value,
+                         struct err *err)
 {
     struct writer k, v;
 
@@ -47,8 +47,7 @@ enum status kv_draft_set(struct store_draft *d, struct arena *arena, struct byte
 
 /* ------------------------------------------------------------ preconditions */
 
-static enum status precondition_add(struct store_draft *d, struct arena *arena, const struct kv_precondition *p, bool is_nested,
-                                    struct err *err)
+static enum status precondition_add(struct store_draft *d, struct arena *arena, const struct kv_precondition *p, bool is_nested, struct err *err)
 {
     struct err cause = {0};
     struct bytes key;
@@ -70,8 +69,8 @@ static enum status precondition_add(struct store_draft *d, struct arena *arena, 
     return st;
 }
 
-enum status kv_draft_preconditions(struct store_draft *d, struct arena *arena, const struct kv_precondition *p, size_t count,
-                                   bool is_nested, struct err *err)
+enum status kv_draft_preconditions(struct store_draft *d, struct arena *arena, const struct kv_precondition *p, size_t count, bool is_nested,
+                                   struct err *err)
 {
     enum status st = ST_OK;
 
@@ -121,8 +120,8 @@ enum status kv_zadd_check(const struct kv_zadd *z, struct err *err)
 }
 
 /* A key that has a version in the snapshot or none: both may change until the commit. */
-static enum status presence_now(struct store_draft *d, struct arena *arena, struct kv_reader *r, struct bytes key,
-                                enum kv_presence *out, struct err *err)
+static enum status presence_now(struct store_draft *d, struct arena *arena, struct kv_reader *r, struct bytes key, enum kv_presence *out,
+                                struct err *err)
 {
     struct bytes store_key;
     enum status st, presence;
@@ -138,8 +137,7 @@ static enum status presence_now(struct store_draft *d, struct arena *arena, stru
     return presence;
 }
 
-enum status kv_check_target(struct store_draft *d, struct arena *arena, struct kv_reader *r, struct bytes key, uint64_t at_tx,
-                            struct err *err)
+enum status kv_check_target(struct store_draft *d, struct arena *arena, struct kv_reader *r, struct bytes key, uint64_t at_tx, struct err *err)
 {
     enum kv_presence presence;
     enum status st;

@@ -102,8 +102,7 @@ enum status kv_zscan_next(struct kv_zscan *s, struct kv_zentry *out, struct err 
         if ((s->has_min && m.score < s->min) || (s->has_max && m.score > s->max))
             continue;
         *out = (struct kv_zentry){.set = s->set, .key = m.key, .score = m.score, .at_tx = m.at_tx, .has_entry = true};
-        st = m.at_tx == 0 ? kv_get_latest(s->reader, m.key, &out->entry, err)
-                          : kv_get_at(s->reader, m.key, m.at_tx, &out->entry, err);
+        st = m.at_tx == 0 ? kv_get_latest(s->reader, m.key, &out->entry, err) : kv_get_at(s->reader, m.key, m.at_tx, &out->entry, err);
         if (st != ST_NOT_FOUND)
             return st;
     }

@@ -13,9 +13,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 #define PATH "log/seg-00000001.0"
 
-static int64_t wall(void *ctx) { (void)ctx; return 1700000000000000000; }
-static uint64_t mono(void *ctx) { (void)ctx; return 1; }
-static void no_random(void *ctx, void *out, size_t n) { (void)ctx; memset(out, 0x5a, n); }
+static int64_t wall(void *ctx)
+{
+    (void)ctx;
+    return 1700000000000000000;
+}
+static uint64_t mono(void *ctx)
+{
+    (void)ctx;
+    return 1;
+}
+static void no_random(void *ctx, void *out, size_t n)
+{
+    (void)ctx;
+    memset(out, 0x5a, n);
+}
 static void no_log(void *ctx, enum log_level level, const char *text) { (void)ctx, (void)level, (void)text; }
 static const struct env env = {NULL, wall, mono, no_random, no_log};
 
@@ -58,7 +70,9 @@ static void close_it(struct opened *o, bool clean)
 static bool add_txs(struct opened *o, uint64_t first, uint32_t count)
 {
     uint8_t value[200] = "a value of some length";
-    struct tx_entry e[3] = {{.key = bytes_str("key"), .value = bytes_of(value, 10)}, {.key = bytes_str("another"), .value = bytes_of(value, 200)}, {.key = bytes_str("c")}};
+    struct tx_entry e[3] = {{.key = bytes_str("key"), .value = bytes_of(value, 10)},
+                            {.key = bytes_str("another"), .value = bytes_of(value, 200)},
+                            {.key = bytes_str("c")}};
     hash_t alh = HASH_ZERO;
     bool ok = log_batch_begin(o->log, NULL) == ST_OK;
 

@@ -20,7 +20,7 @@ struct log_options {
     struct cache *cache;
     struct budget *budget;
     const struct env *env;
-    const char *dir;              /* the log/ directory; made (durably) when create is set */
+    const char *dir; /* the log/ directory; made (durably) when create is set */
     bool create;
     uint64_t segment_bytes_first; /* 0 = 1 MiB; each next one doubles up to segment_bytes_max */
     uint64_t segment_bytes_max;   /* 0 = 64 MiB; tests use small ones */
@@ -29,15 +29,15 @@ struct log_options {
 
 /* What was found when opening. */
 struct log_report {
-    uint64_t precommitted_upto;   /* last tx id in the log (0 = none) */
-    uint64_t committed_upto;      /* largest durable committed_upto/COMMIT seen */
-    uint64_t intact_upto;         /* of a damaged log: the places of all txs up to here are known; otherwise precommitted_upto */
-    uint64_t torn_bytes;          /* cut from the tail */
+    uint64_t precommitted_upto;           /* last tx id in the log (0 = none) */
+    uint64_t committed_upto;              /* largest durable committed_upto/COMMIT seen */
+    uint64_t intact_upto;                 /* of a damaged log: the places of all txs up to here are known; otherwise precommitted_upto */
+    uint64_t torn_bytes;                  /* cut from the tail */
     uint64_t torn_first_tx, torn_last_tx; /* ids seen in the cut part, 0 = none */
-    bool was_clean;               /* ended with a close mark */
-    bool is_damaged;              /* opened read-only: see damage */
-    bool end_is_lost;             /* the damage lies where the log ends: there may have been txs above precommitted_upto */
-    char damage[512];             /* file, offset, tx ids */
+    bool was_clean;                       /* ended with a close mark */
+    bool is_damaged;                      /* opened read-only: see damage */
+    bool end_is_lost;                     /* the damage lies where the log ends: there may have been txs above precommitted_upto */
+    char damage[512];                     /* file, offset, tx ids */
 };
 
 MUST_USE enum status log_open(const struct log_options *o, struct log **out, struct log_report *report, struct err *err);
@@ -93,11 +93,11 @@ bool log_wants_background(struct log *l);
 /* --- reading --- */
 /* One tx, pinned in the cache or read for this call. */
 struct log_tx {
-    struct tx_header header;      /* eh filled in also where it is not stored */
+    struct tx_header header; /* eh filled in also where it is not stored */
     uint32_t entry_count;
     struct cache_block block_;
     const uint8_t *rows_, *keys_, *values_;
-    uint64_t values_offset_;      /* in the file, when the values are not in the block */
+    uint64_t values_offset_; /* in the file, when the values are not in the block */
     uint32_t body_seed_;
     void *segment_;
 };
@@ -122,8 +122,8 @@ struct log_pin {
     struct cache_block block;
     uint64_t tx_id;
 };
-MUST_USE enum status log_entry_read(struct log *l, uint64_t tx_id, uint32_t entry_index, bool nowait, bool want_value, struct arena *arena, struct log_pin *pin,
-                                    struct tx_entry *out, struct err *err);
+MUST_USE enum status log_entry_read(struct log *l, uint64_t tx_id, uint32_t entry_index, bool nowait, bool want_value, struct arena *arena,
+                                    struct log_pin *pin, struct tx_entry *out, struct err *err);
 void log_pin_release(struct log *l, struct log_pin *pin);
 
 /* Visits txs first..last in order with their values, reading ahead instead of going through the cache: for replay, rebuild, export. visit returns
@@ -142,7 +142,8 @@ MUST_USE enum status log_truncate(struct log *l, uint64_t tx_id, uint64_t *freed
 
 /* --- damage and statistics --- */
 /* Reads a segment's every byte and checks all CRCs (offline verify, scrub); calls bad for each damaged place. */
-MUST_USE enum status log_scrub(struct log *l, bool (*bad)(void *ctx, const char *file, uint64_t offset, uint64_t tx_id, const char *what), void *ctx, struct err *err);
+MUST_USE enum status log_scrub(struct log *l, bool (*bad)(void *ctx, const char *file, uint64_t offset, uint64_t tx_id, const char *what), void *ctx,
+                               struct err *err);
 struct log_stats {
     uint64_t segments, bytes, bytes_zeroed_ahead, frames_written, syncs, sync_ns_total, sync_ns_max, records_read, values_removed_segments;
 };

@@ -29,7 +29,8 @@ static void rate_measure(struct log *l, uint64_t now_ns)
         uint64_t rate = (bytes - l->rate_bytes) * 1000 / (ns / 1000000 + 1);
         uint64_t weight = ns < RATE_WINDOW_NS ? ns : RATE_WINDOW_NS;
 
-        l->rate_per_s = (uint64_t)(((double)rate * (double)weight + (double)l->rate_per_s * (double)(RATE_WINDOW_NS - weight)) / (double)RATE_WINDOW_NS);
+        l->rate_per_s = (uint64_t)(((double)rate * (double)weight + (double)l->rate_per_s * (double)(RATE_WINDOW_NS - weight)) /
+                                   (double)RATE_WINDOW_NS);
     }
     l->rate_at_ns = now_ns;
     l->rate_bytes = bytes;

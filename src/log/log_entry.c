@@ -23,7 +23,8 @@ void log_pin_release(struct log *l, struct log_pin *pin)
 }
 
 /* Everything of an entry but a value that is not in the block. */
-static enum status entry_from_block(const struct cache_block *b, const struct tx_layout *x, uint32_t i, struct tx_row *row, struct tx_entry *out, struct err *err)
+static enum status entry_from_block(const struct cache_block *b, const struct tx_layout *x, uint32_t i, struct tx_row *row, struct tx_entry *out,
+                                    struct err *err)
 {
     const uint8_t *rows = b->data + x->rows_at, *key;
 
@@ -50,8 +51,8 @@ static enum status entry_from_block(const struct cache_block *b, const struct tx
 static enum status value_is_gone(struct err *err) { return err_set(err, ST_NOT_FOUND, 0, "value was truncated"); }
 
 /* The value of an entry whose meta is in the block. */
-static enum status entry_value(struct log *l, const struct cache_block *b, const struct tx_layout *x, uint32_t i, const struct tx_row *row, bool nowait,
-                               struct arena *arena, struct tx_entry *out, struct err *err)
+static enum status entry_value(struct log *l, const struct cache_block *b, const struct tx_layout *x, uint32_t i, const struct tx_row *row,
+                               bool nowait, struct arena *arena, struct tx_entry *out, struct err *err)
 {
     uint64_t offset = 0, end;
     struct segment *s;
@@ -82,8 +83,8 @@ done:
 }
 
 /* One entry of a record whose key area is large: its rows, key part and value alone, in the arena. */
-static enum status entry_alone(struct log *l, struct segment *s, const struct tx_layout *x, uint64_t offset, uint32_t i, bool nowait, struct arena *arena,
-                               struct tx_entry *out, struct err *err)
+static enum status entry_alone(struct log *l, struct segment *s, const struct tx_layout *x, uint64_t offset, uint32_t i, bool nowait,
+                               struct arena *arena, struct tx_entry *out, struct err *err)
 {
     uint8_t rows[2 * TX_ROW_BYTES] = {0}, *buf;
     struct bytes key_part, value;

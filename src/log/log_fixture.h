@@ -23,18 +23,26 @@ struct fixture {
     struct err err;
     uint64_t segment_bytes_first, segment_bytes_max;
     uint64_t vouched_tx_id;
-    uint64_t seed;         /* of contents */
-    uint64_t value_max;    /* bound of ordinary values; 0 = 300 */
-    uint64_t big_every;    /* every n-th tx has a value above TX_BODY_BORROW_BYTES; 0 = none */
-    hash_t alh;            /* of the last tx made */
+    uint64_t seed;      /* of contents */
+    uint64_t value_max; /* bound of ordinary values; 0 = 300 */
+    uint64_t big_every; /* every n-th tx has a value above TX_BODY_BORROW_BYTES; 0 = none */
+    hash_t alh;         /* of the last tx made */
 };
 
 /* A clock that the tests move, quiet logging. */
 static uint64_t fixture_ns = 1700000000000000000u;
 static uint64_t fixture_random_state = 1;
 static bool fixture_is_loud; /* set it while looking for a cause */
-static inline int64_t fixture_wall(void *ctx) { (void)ctx; return (int64_t)__atomic_load_n(&fixture_ns, __ATOMIC_RELAXED); }
-static inline uint64_t fixture_mono(void *ctx) { (void)ctx; return __atomic_load_n(&fixture_ns, __ATOMIC_RELAXED); }
+static inline int64_t fixture_wall(void *ctx)
+{
+    (void)ctx;
+    return (int64_t)__atomic_load_n(&fixture_ns, __ATOMIC_RELAXED);
+}
+static inline uint64_t fixture_mono(void *ctx)
+{
+    (void)ctx;
+    return __atomic_load_n(&fixture_ns, __ATOMIC_RELAXED);
+}
 static inline void fixture_random(void *ctx, void *out, size_t len)
 {
     uint64_t state = __atomic_fetch_add(&fixture_random_state, 0x632be59bd9b4e019u, __ATOMIC_RELAXED);
@@ -62,8 +70,13 @@ static inline void fixture_init(struct fixture *f, struct vfs *vfs)
 
 static inline enum status fixture_open(struct fixture *f, bool create)
 {
-    struct log_options o = {.vfs = f->vfs, .budget = &f->budget, .env = &fixture_env, .dir = FIXTURE_DIR, .create = create,
-                            .segment_bytes_first = f->segment_bytes_first, .segment_bytes_max = f->segment_bytes_max,
+    struct log_options o = {.vfs = f->vfs,
+                            .budget = &f->budget,
+                            .env = &fixture_env,
+                            .dir = FIXTURE_DIR,
+                            .create = create,
+                            .segment_bytes_first = f->segment_bytes_first,
+                            .segment_bytes_max = f->segment_bytes_max,
                             .vouched_tx_id = f->vouched_tx_id};
     enum status st;
 

@@ -43,7 +43,8 @@ static enum status walk_fill(struct log *l, struct walk *w, struct segment *s, u
 }
 
 /* The record may be followed by frame headers and other records up to `end`: its own length is in its head. */
-static enum status walk_one(struct log *l, struct walk *w, uint64_t tx_id, bool (*visit)(void *, struct log_tx *), void *ctx, bool *go_on, struct err *err)
+static enum status walk_one(struct log *l, struct walk *w, uint64_t tx_id, bool (*visit)(void *, struct log_tx *), void *ctx, bool *go_on,
+                            struct err *err)
 {
     uint64_t offset, end;
     struct segment *s;

@@ -51,7 +51,7 @@ enum segment_state {
     SEGMENT_ACTIVE,   /* frames are appended here */
     SEGMENT_FULL,     /* complete and synced, waits for its txs to be committed */
     SEGMENT_SEALED,
-    SEGMENT_LOST      /* file missing or its salt unknown: its txs cannot be read */
+    SEGMENT_LOST /* file missing or its salt unknown: its txs cannot be read */
 };
 
 struct segment {
@@ -63,12 +63,12 @@ struct segment {
     bool is_lost;
     uint8_t salt[LOG_SALT_LEN];
     uint32_t seed;
-    struct cache_file *file;  /* for reading; closed when the last reference is gone */
-    uint64_t cache_id;        /* blocks are (cache_id, tx id [| kind]) */
+    struct cache_file *file; /* for reading; closed when the last reference is gone */
+    uint64_t cache_id;       /* blocks are (cache_id, tx id [| kind]) */
     size_t table_index;
-    char name[32];            /* seg-NNNNNNNN.G */
+    char name[32]; /* seg-NNNNNNNN.G */
 
-    _Atomic uint32_t refs;    /* the table's and those of readers at work; 0 = retired for good */
+    _Atomic uint32_t refs; /* the table's and those of readers at work; 0 = retired for good */
     struct segment *retired_next;
 
     /* offsets: the map while it is not NULL, else, when is_sealed, the pages described by trailer */
@@ -77,23 +77,23 @@ struct segment {
     struct offset_map *map_old; /* taken out, to be freed once map_users was 0; maintain lock */
     _Atomic uint64_t first_tx;
     _Atomic uint64_t tx_count;
-    _Atomic uint64_t end;       /* file offset behind the last frame */
-    _Atomic bool is_sealed;         /* trailer is filled in and does not change any more */
+    _Atomic uint64_t end;   /* file offset behind the last frame */
+    _Atomic bool is_sealed; /* trailer is filled in and does not change any more */
     struct segment_trailer trailer;
-    bool footer_is_damaged;     /* sealed, but offsets come from a scan */
+    bool footer_is_damaged; /* sealed, but offsets come from a scan */
 
     /* writer's; log.write lock */
     enum segment_state state;
     struct vfs_file *out;
-    unsigned out_users;         /* syncs at work on out */
-    uint64_t capacity;          /* frames beyond it go to the next segment */
-    uint64_t zeroed_upto;       /* bytes up to here are allocated and zero */
+    unsigned out_users;               /* syncs at work on out */
+    uint64_t capacity;                /* frames beyond it go to the next segment */
+    uint64_t zeroed_upto;             /* bytes up to here are allocated and zero */
     uint64_t first_batch, last_batch; /* last = first - 1: none */
     uint32_t chain_begin, chain_end;
-    uint64_t end_tx;            /* of a full one: see segment.h, end tx id */
+    uint64_t end_tx; /* of a full one: see segment.h, end tx id */
     int64_t ts_min, ts_max;
-    size_t map_bytes;           /* accounted in the budget */
-    struct frontier *frontier;  /* of a full one, at its last tx; NULL = not known. Freed when it seals */
+    size_t map_bytes;          /* accounted in the budget */
+    struct frontier *frontier; /* of a full one, at its last tx; NULL = not known. Freed when it seals */
 };
 
 struct table_slot {
@@ -119,40 +119,40 @@ struct batch_ref { /* borrowed bytes that come after the first buf_at bytes of t
 };
 struct batch {
     bool is_open;
-    uint8_t *buf;             /* frame header and all that is not borrowed */
+    uint8_t *buf; /* frame header and all that is not borrowed */
     size_t len, capacity;
     struct batch_ref *refs;
     size_t ref_count, ref_capacity;
     struct batch_tx *txs;
     size_t tx_count, tx_capacity;
-    uint64_t frame_len;       /* buffer and borrowed bytes */
+    uint64_t frame_len; /* buffer and borrowed bytes */
     uint32_t body_crc;
     uint32_t record_count;
     uint64_t first_tx_id, last_tx_id;
-    uint64_t committed;       /* largest COMMIT */
+    uint64_t committed; /* largest COMMIT */
     bool has_discard;
     uint64_t discard_after;
-    struct vfs_iovec *parts;  /* scratch for the write */
+    struct vfs_iovec *parts; /* scratch for the write */
     size_t part_capacity;
 };
 
 /* What the tail of the log looks like; log.write lock. */
 struct tail {
-    struct segment *active;      /* NULL: the next frame opens a segment */
+    struct segment *active; /* NULL: the next frame opens a segment */
     uint64_t last_batch;
-    uint32_t chain;              /* header CRC of last_batch */
-    uint64_t last_tx;            /* also l->last_tx, for readers */
-    uint64_t vouched_batch;      /* synced_batch inside the last frame */
+    uint32_t chain;         /* header CRC of last_batch */
+    uint64_t last_tx;       /* also l->last_tx, for readers */
+    uint64_t vouched_batch; /* synced_batch inside the last frame */
     uint64_t synced_batch, synced_tx, synced_committed;
-    uint64_t committed;          /* largest known committed; goes into frames */
-    uint64_t committed_written;  /* largest one inside a frame */
+    uint64_t committed;         /* largest known committed; goes into frames */
+    uint64_t committed_written; /* largest one inside a frame */
     bool last_is_close;
-    bool is_discarding;          /* a DISCARD was written, log_cut has not been called yet */
+    bool is_discarding; /* a DISCARD was written, log_cut has not been called yet */
     uint64_t discard_after, discard_batch;
-    uint64_t data_batch;         /* last one that holds records */
+    uint64_t data_batch;                /* last one that holds records */
     uint8_t reprove[REPROVE_BYTES_MAX]; /* the last frames found at a clean open, all empty ones: nobody knows whether they were ever */
     size_t reprove_len;                 /* synced, so they are written again together with the next frame */
-    uint64_t zero_from, zero_to; /* being zeroed now; the writer stays out */
+    uint64_t zero_from, zero_to;        /* being zeroed now; the writer stays out */
     struct frontier frontier;
 };
 
@@ -168,25 +168,25 @@ struct log {
 
     _Atomic(struct segment_table *) table;
     _Atomic uint64_t published;
-    _Atomic uint64_t last_tx;    /* written, maybe neither synced nor published */
-    _Atomic bool is_failed;      /* a write or sync failed: refuses writes for good */
-    bool is_damaged;             /* opened read-only */
-    char failure[160];           /* why; written once before is_failed */
+    _Atomic uint64_t last_tx; /* written, maybe neither synced nor published */
+    _Atomic bool is_failed;   /* a write or sync failed: refuses writes for good */
+    bool is_damaged;          /* opened read-only */
+    char failure[160];        /* why; written once before is_failed */
 
     pthread_mutex_t maintain, sync, write, prepare, manifest_lock, table_change;
-    pthread_cond_t zero_done;    /* with write */
+    pthread_cond_t zero_done; /* with write */
     struct manifest manifest;
-    struct batch batch;          /* the writer's */
+    struct batch batch; /* the writer's */
     struct tail tail;
-    struct segment *retired;     /* maintain: replaced generations with readers left */
-    struct segment *reaped;      /* maintain: their files are gone */
+    struct segment *retired; /* maintain: replaced generations with readers left */
+    struct segment *reaped;  /* maintain: their files are gone */
 
     /* rate of the last seconds; maintain */
     uint64_t rate_at_ns, rate_per_s;
     _Atomic uint64_t rate_bytes;
     _Atomic uint64_t ahead_bytes; /* how far ahead zeros are wanted at the present rate; 0 = idle */
     uint64_t zero_step;
-    uint64_t zero_retry_at_ns;   /* after running out of space */
+    uint64_t zero_retry_at_ns; /* after running out of space */
 
     _Atomic uint64_t ghosts[GHOST_SLOTS]; /* tx ids of large records read lately */
     _Atomic uint64_t bytes_written, frames_written, syncs, sync_ns_total, sync_ns_max, records_read;
@@ -253,15 +253,16 @@ MUST_USE enum status log_write_frame(struct log *l, const struct frame_header *h
 /* --- log_seal.c --- */
 /* Appends footer and trailer behind body_end, syncs. body_sha256 and layout are filled in here. */
 struct seal_source {
-    struct vfs_file *file;       /* open for writing */
-    struct cache_file *reader;   /* the same file */
+    struct vfs_file *file;     /* open for writing */
+    struct cache_file *reader; /* the same file */
     const struct offset_map *map;
     const struct frontier *frontier; /* NULL or size 0: none */
 };
 MUST_USE enum status segment_write_footer(struct log *l, uint32_t seed, const struct seal_source *src, struct segment_trailer *t, struct err *err);
 /* Seals s if it is full and committed durably; *done tells. maintain lock. */
 MUST_USE enum status segment_seal(struct log *l, struct segment *s, bool *done, struct err *err);
-MUST_USE enum status segment_read_trailer(struct log *l, struct segment *s, bool check_pages, bool *is_valid, struct segment_trailer *out, struct err *err);
+MUST_USE enum status segment_read_trailer(struct log *l, struct segment *s, bool check_pages, bool *is_valid, struct segment_trailer *out,
+                                          struct err *err);
 MUST_USE enum status manifest_note_sealed(struct log *l, const struct segment *s, const struct segment_trailer *t, struct err *err);
 /* Seals full segments in order as far as they are committed. maintain lock. */
 MUST_USE enum status log_seal_full(struct log *l, struct err *err);

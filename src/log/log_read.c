@@ -327,10 +327,7 @@ done:
 
 /* --- entries of an open tx --- */
 
-static uint32_t row_value_start(const struct log_tx *t, uint32_t i)
-{
-    return i == 0 ? 0 : load_u32le(t->rows_ + (size_t)(i - 1) * TX_ROW_BYTES + 4);
-}
+static uint32_t row_value_start(const struct log_tx *t, uint32_t i) { return i == 0 ? 0 : load_u32le(t->rows_ + (size_t)(i - 1) * TX_ROW_BYTES + 4); }
 
 /* Reads a value that is not in memory and checks it together with its entry. */
 static enum status value_read(struct log *l, const struct log_tx *t, uint32_t i, const struct tx_row *row, uint8_t *buf, struct err *err)

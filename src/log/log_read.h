@@ -37,8 +37,8 @@ MUST_USE enum status log_offset_page(struct log *l, struct segment *s, uint64_t 
 /* A cached block of tx_id: the whole record, or its meta. */
 bool block_find(struct log *l, const struct segment *s, uint64_t tx_id, struct cache_block *out);
 /* Reads the beginning of the record (at most want bytes) and checks its head. */
-MUST_USE enum status head_read(struct log *l, struct segment *s, uint64_t tx_id, uint64_t offset, uint64_t end, bool nowait, uint8_t *buf, size_t want,
-                               size_t *have, struct tx_layout *x, struct err *err);
+MUST_USE enum status head_read(struct log *l, struct segment *s, uint64_t tx_id, uint64_t offset, uint64_t end, bool nowait, uint8_t *buf,
+                               size_t want, size_t *have, struct tx_layout *x, struct err *err);
 /* Reads and checks the first len bytes of the record (all of it, or its meta) and keeps them as a block. buf holds `have` bytes already. */
 MUST_USE enum status block_load(struct log *l, struct segment *s, const struct tx_layout *x, uint64_t offset, size_t len, const uint8_t *buf,
                                 size_t have, bool nowait, struct cache_block *out, struct err *err);

@@ -212,7 +212,8 @@ static enum status scrub_segment(struct scrub *c, struct err *err)
     return is_sealed && !c->is_stopped ? scrub_footer(c, err) : ST_OK;
 }
 
-enum status log_scrub(struct log *l, bool (*bad)(void *ctx, const char *file, uint64_t offset, uint64_t tx_id, const char *what), void *ctx, struct err *err)
+enum status log_scrub(struct log *l, bool (*bad)(void *ctx, const char *file, uint64_t offset, uint64_t tx_id, const char *what), void *ctx,
+                      struct err *err)
 {
     struct scrub c = {.l = l, .bad = bad, .ctx = ctx};
     struct err what;

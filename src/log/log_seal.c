@@ -128,9 +128,16 @@ enum status segment_write_footer(struct log *l, uint32_t seed, const struct seal
 
 enum status manifest_note_sealed(struct log *l, const struct segment *s, const struct segment_trailer *t, struct err *err)
 {
-    struct manifest_entry e = {.segment_no = s->no, .generation = s->generation, .is_sealed = true, .values_removed = s->values_removed,
-                               .first_tx_id = t->first_tx_id, .last_tx_id = t->last_tx_id, .last_batch = t->last_batch,
-                               .file_bytes = t->file_bytes, .chain_end = t->chain_end, .end_tx_id = t->end_tx_id};
+    struct manifest_entry e = {.segment_no = s->no,
+                               .generation = s->generation,
+                               .is_sealed = true,
+                               .values_removed = s->values_removed,
+                               .first_tx_id = t->first_tx_id,
+                               .last_tx_id = t->last_tx_id,
+                               .last_batch = t->last_batch,
+                               .file_bytes = t->file_bytes,
+                               .chain_end = t->chain_end,
+                               .end_tx_id = t->end_tx_id};
     enum status st;
 
     memcpy(e.salt, s->salt, LOG_SALT_LEN);

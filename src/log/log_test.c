@@ -193,7 +193,8 @@ static void large_txs(void **state)
             size_t key_len = round == 2 ? 900 + i : 20, value_len = round == 0 ? i % 65 : 100 + i * 4;
 
             test_random_fill(&random, at, key_len + value_len);
-            entries[i] = (struct tx_entry){.key = bytes_of(at, key_len), .value = bytes_of(at + key_len, value_len), .value_len = (uint32_t)value_len};
+            entries[i] = (struct tx_entry){
+                .key = bytes_of(at, key_len), .value = bytes_of(at + key_len, value_len), .value_len = (uint32_t)value_len};
             sha256(at + key_len, value_len, &entries[i].hval);
             at += key_len + value_len;
         }

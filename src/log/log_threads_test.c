@@ -14,10 +14,7 @@ struct shared {
 };
 
 /* For one thread: its own error text. */
-static struct fixture view(const struct fixture *f)
-{
-    return (struct fixture){.log = f->log, .seed = f->seed, .big_every = f->big_every};
-}
+static struct fixture view(const struct fixture *f) { return (struct fixture){.log = f->log, .seed = f->seed, .big_every = f->big_every}; }
 
 static void *run_writer(void *ctx)
 {
@@ -132,10 +129,7 @@ static void read_one(struct shared *s, const struct fixture *f, uint64_t tx_id, 
     content_free(&c);
 }
 
-static bool visit_order(void *ctx, struct log_tx *t)
-{
-    return t->header.id == (*(uint64_t *)ctx)++;
-}
+static bool visit_order(void *ctx, struct log_tx *t) { return t->header.id == (*(uint64_t *)ctx)++; }
 
 static void *run_reader(void *ctx)
 {

@@ -19,14 +19,14 @@ struct rewrite {
     struct segment *old, *new;
     struct vfs_file *file;
     struct window w;
-    uint8_t *out;          /* OUT_BYTES, bytes [out_at, out_at + out_len) of the new file */
+    uint8_t *out; /* OUT_BYTES, bytes [out_at, out_at + out_len) of the new file */
     uint64_t out_at;
     size_t out_len;
-    uint8_t *record;       /* the record being transformed */
+    uint8_t *record; /* the record being transformed */
     size_t record_capacity;
     struct tx_entry *entries;
     size_t entry_capacity;
-    uint64_t frame_at;     /* in the new file */
+    uint64_t frame_at; /* in the new file */
     uint32_t body_crc;
     uint32_t chain;
 };
@@ -273,8 +273,11 @@ static enum status frames_strip(struct rewrite *rw, struct err *err)
 
 static enum status header_put(struct rewrite *rw, struct err *err)
 {
-    struct segment_header h = {.segment_no = rw->new->no, .generation = rw->new->generation, .values_removed = true,
-                               .first_tx_id = rw->old->trailer.first_tx_id, .created_ns = env_wall_ns(rw->l->env)};
+    struct segment_header h = {.segment_no = rw->new->no,
+                               .generation = rw->new->generation,
+                               .values_removed = true,
+                               .first_tx_id = rw->old->trailer.first_tx_id,
+                               .created_ns = env_wall_ns(rw->l->env)};
     uint8_t bytes[SEGMENT_HEADER_BYTES];
 
     memcpy(h.uuid, rw->l->uuid, LOG_UUID_LEN);

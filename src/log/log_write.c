@@ -37,8 +37,8 @@ enum status log_check_writable(struct log *l, struct err *err)
 
 static enum status segment_file_create(struct log *l, struct segment *s, struct err *err)
 {
-    struct segment_header h = {.segment_no = s->no, .generation = s->generation, .values_removed = s->values_removed,
-                               .created_ns = env_wall_ns(l->env)};
+    struct segment_header h = {
+        .segment_no = s->no, .generation = s->generation, .values_removed = s->values_removed, .created_ns = env_wall_ns(l->env)};
     uint8_t bytes[SEGMENT_HEADER_BYTES];
     enum status st;
 
@@ -237,8 +237,8 @@ static struct frame_header next_frame(const struct log *l, uint64_t len)
 {
     const struct tail *t = &l->tail;
 
-    return (struct frame_header){.prev_crc = t->chain, .len = len, .batch = t->last_batch + 1, .committed_upto = t->committed,
-                                 .synced_batch = t->synced_batch};
+    return (struct frame_header){
+        .prev_crc = t->chain, .len = len, .batch = t->last_batch + 1, .committed_upto = t->committed, .synced_batch = t->synced_batch};
 }
 
 /* Offsets of the batch's txs become findable. */

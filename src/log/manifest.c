@@ -81,7 +81,9 @@ enum status manifest_put(struct manifest *m, const struct manifest_entry *e, str
 /* One record whose checksum holds. */
 static enum status record_apply(struct manifest *m, const uint8_t *in, struct err *err)
 {
-    struct manifest_entry e = {.segment_no = load_u64le(in + 8), .generation = load_u32le(in + 16), .is_sealed = in[4] != MANIFEST_ADDED,
+    struct manifest_entry e = {.segment_no = load_u64le(in + 8),
+                               .generation = load_u32le(in + 16),
+                               .is_sealed = in[4] != MANIFEST_ADDED,
                                .values_removed = (load_u32le(in + 20) & ENTRY_VALUES_REMOVED) != 0};
     bool is_new = e.segment_no == (uint64_t)m->count + 1;
 
@@ -97,7 +99,8 @@ static enum status record_apply(struct manifest *m, const uint8_t *in, struct er
     if (in[4] < MANIFEST_ADDED || in[4] > MANIFEST_SWITCHED || e.segment_no == 0 || e.segment_no > (uint64_t)m->count + 1 ||
         e.segment_no > SEGMENT_NO_MAX || is_new != (in[4] == MANIFEST_ADDED))
         return err_set(err, ST_CORRUPT, 0, "manifest holds a record out of order");
-    if (e.is_sealed && (e.first_tx_id == 0 || e.last_tx_id == UINT64_MAX || e.last_tx_id + 1 < e.first_tx_id || e.end_tx_id < e.last_tx_id || e.end_tx_id == UINT64_MAX))
+    if (e.is_sealed && (e.first_tx_id == 0 || e.last_tx_id == UINT64_MAX || e.last_tx_id + 1 < e.first_tx_id || e.end_tx_id < e.last_tx_id ||
+                        e.end_tx_id == UINT64_MAX))
         return err_set(err, ST_CORRUPT, 0, "manifest holds a record with fields out of range");
     return manifest_put(m, &e, err);
 }

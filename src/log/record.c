@@ -10,8 +10,8 @@ uint32_t record_seed(const uint8_t uuid[16]) { return crc32c(0, uuid, 16); }
 
 /* --- head --- */
 
-enum status tx_record_head_encode(const struct tx_header *h, const struct tx_body *b, uint32_t seed, uint8_t out[TX_HEAD_BYTES_MAX],
-                                  size_t *head_len, struct err *err)
+enum status tx_record_head_encode(const struct tx_header *h, const struct tx_body *b, uint32_t seed, uint8_t out[TX_HEAD_BYTES_MAX], size_t *head_len,
+                                  struct err *err)
 {
     uint8_t md[TX_METADATA_BYTES_MAX];
     size_t md_len = tx_metadata_is_empty(&h->md) ? 0 : tx_metadata_encode(&h->md, md);

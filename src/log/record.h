@@ -63,12 +63,12 @@ struct body_piece {
 struct tx_body {
     uint32_t entry_count;
     uint32_t seed, meta_crc;
-    uint32_t key_bytes;      /* length of the key area */
-    uint64_t value_bytes;    /* length of the value area */
+    uint32_t key_bytes;   /* length of the key area */
+    uint64_t value_bytes; /* length of the value area */
     bool values_removed;
-    size_t meta_bytes;       /* entry table and key area */
-    size_t memory_bytes;     /* of this object */
-    size_t piece_count;      /* the value area in order: inside this object or the caller's */
+    size_t meta_bytes;   /* entry table and key area */
+    size_t memory_bytes; /* of this object */
+    size_t piece_count;  /* the value area in order: inside this object or the caller's */
     struct body_piece *pieces;
     uint8_t *meta;
 };

@@ -168,7 +168,7 @@ static void behind_sealed(struct recovery *r, struct segment *s, const struct ma
 {
     r->next_batch = s->last_batch + 1;
     r->chain = s->chain_end;
-    r->next_tx = e->end_tx_id + 1;   /* a DISCARD will follow when that is not the one after the last */
+    r->next_tx = e->end_tx_id + 1;    /* a DISCARD will follow when that is not the one after the last */
     if (e->last_tx_id > r->committed) /* only committed txs are ever sealed */
         r->committed = e->last_tx_id;
     r->proven = r->data_batch = r->last_vouched = s->last_batch;
@@ -243,7 +243,7 @@ struct remains {
     uint64_t synced;
     uint64_t first_tx, last_tx;
     uint64_t bytes;
-    uint64_t tail_bytes; /* of them in the last segment with frames */
+    uint64_t tail_bytes;           /* of them in the last segment with frames */
     const struct segment *witness; /* where synced was found */
     uint64_t witness_at, witness_batch;
 };
@@ -453,8 +453,8 @@ static enum status repair(struct recovery *r, const struct remains *m, struct er
     report->torn_last_tx = m->last_tx;
     report->was_clean = m->bytes == 0 && (r->last_is_close || r->next_batch == 1);
     if (m->bytes > 0)
-        env_log(l->env, LOG_WARN, "log %s: %llu bytes of an unfinished write are cut off behind %s offset %llu (tx ids seen in them: %llu..%llu)", l->dir,
-                (unsigned long long)m->bytes, r->tail == NULL ? "the header" : r->tail->name,
+        env_log(l->env, LOG_WARN, "log %s: %llu bytes of an unfinished write are cut off behind %s offset %llu (tx ids seen in them: %llu..%llu)",
+                l->dir, (unsigned long long)m->bytes, r->tail == NULL ? "the header" : r->tail->name,
                 (unsigned long long)(r->tail == NULL ? 0 : atomic_load(&r->tail->end)), (unsigned long long)m->first_tx,
                 (unsigned long long)m->last_tx);
     for (size_t i = end_index(r); i < table_count(l) && m->bytes > 0; i++) {

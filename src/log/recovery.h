@@ -16,7 +16,7 @@ struct recovery {
         struct file_name {
             uint64_t no;
             uint32_t generation;
-        } *items;
+        } * items;
         size_t count, capacity;
         bool is_out_of_memory;
     } files;
@@ -31,10 +31,10 @@ struct recovery {
     uint64_t last_vouched; /* synced_batch of the last frame */
     bool last_is_close;
     bool tail_has_footer;
-    struct segment *tail;  /* last one with frames, or sealed */
-    struct segment *at;    /* being scanned */
-    uint64_t known_tx;     /* of a damaged log: largest tx id that any good frame header speaks of */
-    const char *nonsense;  /* a record whose checksum holds contradicts the rest */
+    struct segment *tail; /* last one with frames, or sealed */
+    struct segment *at;   /* being scanned */
+    uint64_t known_tx;    /* of a damaged log: largest tx id that any good frame header speaks of */
+    const char *nonsense; /* a record whose checksum holds contradicts the rest */
 };
 
 /* Notes damage: the log will be opened read-only. Only the first few texts fit. */

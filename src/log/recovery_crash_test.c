@@ -15,7 +15,7 @@ struct done_frame {
     bool is_discard;
     uint64_t first, last; /* txs; or last = discard after */
     uint64_t seed;
-    uint64_t committed;   /* largest tx known committed once this frame is durable */
+    uint64_t committed; /* largest tx known committed once this frame is durable */
 };
 
 struct model {
@@ -255,7 +255,8 @@ static void check_goes_on(struct fixture *f, const char *where, uint64_t n, uint
     fixture_close(f, true);
     assert_int_equal(fixture_open(f, false), ST_OK);
     if (f->report.is_damaged)
-        fail_msg("%s, operation %llu, seed %llu: opened after going on: %s", where, (unsigned long long)n, (unsigned long long)seed, f->report.damage);
+        fail_msg("%s, operation %llu, seed %llu: opened after going on: %s", where, (unsigned long long)n, (unsigned long long)seed,
+                 f->report.damage);
     assert_true(f->report.was_clean);
     assert_int_equal(f->report.precommitted_upto, last + 3);
     assert_int_equal(fixture_scrub(f), 0);
@@ -310,7 +311,11 @@ static void crash_everywhere(enum kind kind, uint64_t seed, const char *where)
             struct vfs *copy = vfs_memory_clone(memory);
 
             assert_non_null(copy);
-            vfs_memory_power_cut(copy, cut == 0 ? POWER_CUT_LOSE_UNSYNCED : cut == 1 ? POWER_CUT_KEEP_ALL : POWER_CUT_RANDOM, seed * 31 + n * 7 + cut);
+            vfs_memory_power_cut(copy,
+                                 cut == 0   ? POWER_CUT_LOSE_UNSYNCED
+                                 : cut == 1 ? POWER_CUT_KEEP_ALL
+                                            : POWER_CUT_RANDOM,
+                                 seed * 31 + n * 7 + cut);
             reopen_and_check(&f, copy, &m, where, n, seed + n * 13 + cut);
             vfs_memory_destroy(copy);
         }

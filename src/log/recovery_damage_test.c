@@ -374,8 +374,9 @@ static void manifest_lost_with_two_generations(void **state)
         assert_int_equal(fixture_scrub(&f), 0);
         fixture_close(&f, true);
         /* The other one is gone now. */
-        assert_int_equal(vfs_read_all(memory, broken == 0 ? FIXTURE_DIR "/seg-00000001.0" : FIXTURE_DIR "/seg-00000001.1", 1 << 20, &old, &old_len, &f.err),
-                         ST_NOT_FOUND);
+        assert_int_equal(
+            vfs_read_all(memory, broken == 0 ? FIXTURE_DIR "/seg-00000001.0" : FIXTURE_DIR "/seg-00000001.1", 1 << 20, &old, &old_len, &f.err),
+            ST_NOT_FOUND);
         (void)len_old;
         vfs_memory_destroy(before);
         vfs_memory_destroy(memory);
@@ -456,8 +457,9 @@ static void copied_segments_are_noticed(void **state)
     for (int what = 0; what < 2; what++) {
         struct vfs *copy = vfs_memory_clone(memory);
 
-        assert_int_equal(vfs_read_all(what == 0 ? other : memory, what == 0 ? FIXTURE_DIR "/seg-00000002.0" : FIXTURE_DIR "/seg-00000001.0", 1 << 20, &bytes,
-                                      &len, &f.err), ST_OK);
+        assert_int_equal(vfs_read_all(what == 0 ? other : memory, what == 0 ? FIXTURE_DIR "/seg-00000002.0" : FIXTURE_DIR "/seg-00000001.0", 1 << 20,
+                                      &bytes, &len, &f.err),
+                         ST_OK);
         assert_int_equal(copy->ops->open(copy, FIXTURE_DIR "/seg-00000002.0", VFS_WRITE | VFS_TRUNCATE, &file, &f.err), ST_OK);
         assert_int_equal(vfs_write_at(file, 0, bytes, len, &f.err), ST_OK);
         file->ops->close(file);

@@ -221,7 +221,8 @@ static enum status entry_rebuild(struct recovery *r, uint64_t no, struct manifes
 }
 
 /* A file that the manifest does not know and that holds no frame: an interrupted creation. */
-static enum status is_unused(struct recovery *r, const struct manifest_entry *e, enum header_state state, uint64_t file_bytes, bool *out, struct err *err)
+static enum status is_unused(struct recovery *r, const struct manifest_entry *e, enum header_state state, uint64_t file_bytes, bool *out,
+                             struct err *err)
 {
     struct frame_header h;
     struct segment *s = NULL;

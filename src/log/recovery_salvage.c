@@ -50,8 +50,7 @@ static enum status salvage_record(void *ctx, const struct record_view *view, str
     if (view->type == RECORD_TX) {
         if (tx_layout_decode(view->head, view->head_len, r->l->record_seed, &x, NULL) == ST_OK && x.record_len == view->len)
             return salvage_tx(v, &x, view->offset, err);
-    } else if (view->head_len >= MARK_RECORD_BYTES && mark_record_decode(view->head, r->l->record_seed, &m, NULL) == ST_OK &&
-               m.tx_id < r->next_tx) {
+    } else if (view->head_len >= MARK_RECORD_BYTES && mark_record_decode(view->head, r->l->record_seed, &m, NULL) == ST_OK && m.tx_id < r->next_tx) {
         if (m.type == RECORD_COMMIT) {
             r->committed = m.tx_id > r->committed ? m.tx_id : r->committed;
         } else if (m.tx_id >= r->committed) {
@@ -117,8 +116,8 @@ static enum status sealed_record(void *ctx, const struct record_view *view, stru
     struct tx_layout x;
 
     (void)err;
-    if (view->type != RECORD_TX || tx_layout_decode(view->head, view->head_len, v->l->record_seed, &x, NULL) != ST_OK ||
-        x.record_len != view->len || view->offset > SEGMENT_OFFSET_MAX)
+    if (view->type != RECORD_TX || tx_layout_decode(view->head, view->head_len, v->l->record_seed, &x, NULL) != ST_OK || x.record_len != view->len ||
+        view->offset > SEGMENT_OFFSET_MAX)
         return ST_OK;
     /* Ids may have been discarded and given out again: the last record of an id counts. */
     if (x.tx_id >= v->first_tx && x.tx_id <= v->last_tx)

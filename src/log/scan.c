@@ -140,7 +140,8 @@ enum status frame_find(struct window *w, uint32_t seed, uint64_t from, bool *fou
     return ST_OK;
 }
 
-enum status frame_walk(struct window *w, uint64_t offset, const struct frame_header *h, record_visit visit, void *ctx, bool *is_whole, struct err *err)
+enum status frame_walk(struct window *w, uint64_t offset, const struct frame_header *h, record_visit visit, void *ctx, bool *is_whole,
+                       struct err *err)
 {
     uint64_t at = offset + FRAME_HEADER_BYTES, end = offset + h->len;
     struct record_view v;

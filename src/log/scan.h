@@ -29,14 +29,16 @@ MUST_USE enum status window_crc(struct window *w, uint64_t offset, uint64_t len,
 MUST_USE enum status window_nonzero_end(struct window *w, uint64_t from, uint64_t to, uint64_t *end, struct err *err);
 
 enum frame_state {
-    FRAME_NONE = 0,  /* no frame header of this place */
-    FRAME_BROKEN,    /* the header is good, the body is not (or not all there) */
+    FRAME_NONE = 0, /* no frame header of this place */
+    FRAME_BROKEN,   /* the header is good, the body is not (or not all there) */
     FRAME_GOOD
 };
 /* Looks at the place; a failure is a failed read, never what the bytes say. */
-MUST_USE enum status frame_probe(struct window *w, uint32_t segment_seed, uint64_t offset, enum frame_state *state, struct frame_header *h, struct err *err);
+MUST_USE enum status frame_probe(struct window *w, uint32_t segment_seed, uint64_t offset, enum frame_state *state, struct frame_header *h,
+                                 struct err *err);
 /* The next good frame header at or after from (a multiple of 64). *found false: none up to the end of the file. */
-MUST_USE enum status frame_find(struct window *w, uint32_t segment_seed, uint64_t from, bool *found, uint64_t *offset, struct frame_header *h, struct err *err);
+MUST_USE enum status frame_find(struct window *w, uint32_t segment_seed, uint64_t from, bool *found, uint64_t *offset, struct frame_header *h,
+                                struct err *err);
 
 /* One record: offset in the file; head holds its first head_len = min(record length, TX_HEAD_BYTES_MAX) bytes, at least RECORD_HEAD_MIN, valid
  * during the call (copied, the window may move). */

@@ -39,8 +39,8 @@ enum status segment_header_decode(const uint8_t in[SEGMENT_HEADER_BYTES], struct
         return err_set(err, ST_CORRUPT, 0, "segment header has a wrong checksum");
     /* Magic, version, flags and checksum keep their places in every later version. */
     if (version > LOG_FORMAT_VERSION || incompat != 0)
-        return err_set(err, ST_UNSUPPORTED, 0, "segment has format version %u with incompat flags 0x%x, the newest known version is %u",
-                       version, incompat, LOG_FORMAT_VERSION);
+        return err_set(err, ST_UNSUPPORTED, 0, "segment has format version %u with incompat flags 0x%x, the newest known version is %u", version,
+                       incompat, LOG_FORMAT_VERSION);
     memcpy(out->uuid, in + 24, LOG_UUID_LEN);
     memcpy(out->salt, in + 72, LOG_SALT_LEN);
     out->segment_no = load_u64le(in + 40);
@@ -80,10 +80,7 @@ void offset_page_encode(uint8_t out[OFFSET_PAGE_BYTES], int64_t ts_max, const ui
     store_u32le(out + 4092, crc32c(place_seed, out, 4092));
 }
 
-bool offset_page_is_valid(const uint8_t in[OFFSET_PAGE_BYTES], uint32_t place_seed)
-{
-    return load_u32le(in + 4092) == crc32c(place_seed, in, 4092);
-}
+bool offset_page_is_valid(const uint8_t in[OFFSET_PAGE_BYTES], uint32_t place_seed) { return load_u32le(in + 4092) == crc32c(place_seed, in, 4092); }
 
 void frontier_block_encode(uint8_t out[FRONTIER_BLOCK_BYTES], const struct frontier *f, uint32_t place_seed)
 {
@@ -106,10 +103,7 @@ bool frontier_block_decode(const uint8_t in[FRONTIER_BLOCK_BYTES], uint32_t plac
     return true;
 }
 
-static uint64_t trailer_tx_count(const struct segment_trailer *t)
-{
-    return t->last_tx_id + 1 - t->first_tx_id;
-}
+static uint64_t trailer_tx_count(const struct segment_trailer *t) { return t->last_tx_id + 1 - t->first_tx_id; }
 
 void segment_trailer_layout(struct segment_trailer *t)
 {
@@ -154,8 +148,7 @@ bool segment_trailer_decode(const uint8_t in[SEGMENT_TRAILER_BYTES], uint32_t pl
     struct segment_trailer layout;
 
     memset(out, 0, sizeof *out);
-    if (memcmp(in, trailer_magic, sizeof trailer_magic) != 0 ||
-        load_u32le(in + 8) != crc32c(place_seed, in + 12, SEGMENT_TRAILER_BYTES - 12))
+    if (memcmp(in, trailer_magic, sizeof trailer_magic) != 0 || load_u32le(in + 8) != crc32c(place_seed, in + 12, SEGMENT_TRAILER_BYTES - 12))
         return false;
     out->has_frontier = (flags & TRAILER_HAS_FRONTIER) != 0;
     out->values_removed = (flags & TRAILER_VALUES_REMOVED) != 0;
@@ -179,12 +172,11 @@ bool segment_trailer_decode(const uint8_t in[SEGMENT_TRAILER_BYTES], uint32_t pl
     out->end_tx_id = load_u64le(in + 160);
     /* Bounds first, so that the layout below cannot overflow. */
     if (out->first_tx_id == 0 || out->last_tx_id + 1 < out->first_tx_id || trailer_tx_count(out) > UINT32_MAX ||
-        out->last_batch + 1 < out->first_batch || out->end_tx_id < out->last_tx_id || out->end_tx_id == UINT64_MAX || out->body_end < SEGMENT_HEADER_BYTES || out->body_end % FRAME_ALIGN != 0 ||
-        out->body_end > SEGMENT_OFFSET_MAX * 2)
+        out->last_batch + 1 < out->first_batch || out->end_tx_id < out->last_tx_id || out->end_tx_id == UINT64_MAX ||
+        out->body_end < SEGMENT_HEADER_BYTES || out->body_end % FRAME_ALIGN != 0 || out->body_end > SEGMENT_OFFSET_MAX * 2)
         return false;
     layout = *out;
     segment_trailer_layout(&layout);
-    return layout.page_count == out->page_count && layout.pages_offset == out->pages_offset &&
-           layout.frontier_offset == out->frontier_offset && layout.file_bytes == out->file_bytes &&
-           out->file_bytes == offset + SEGMENT_TRAILER_BYTES;
+    return layout.page_count == out->page_count && layout.pages_offset == out->pages_offset && layout.frontier_offset == out->frontier_offset &&
+           layout.file_bytes == out->file_bytes && out->file_bytes == offset + SEGMENT_TRAILER_BYTES;
 }

@@ -78,7 +78,7 @@ uint32_t segment_place_seed(uint32_t seed, uint64_t offset);
 
 #define OFFSET_PAGE_BYTES 4096u
 #define OFFSET_PAGE_TXS 1020u
-#define OFFSET_UNIT 8u                                        /* offsets are stored divided by it */
+#define OFFSET_UNIT 8u                                          /* offsets are stored divided by it */
 #define SEGMENT_OFFSET_MAX ((uint64_t)UINT32_MAX * OFFSET_UNIT) /* largest offset of a record */
 /* units: count offsets (1..OFFSET_PAGE_TXS), already divided. */
 void offset_page_encode(uint8_t out[OFFSET_PAGE_BYTES], int64_t ts_max, const uint32_t *units, size_t count, uint32_t end_unit, uint32_t place_seed);

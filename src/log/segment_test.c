@@ -44,8 +44,16 @@ static void segment_headers(void **state)
 
 static void frame_headers(void **state)
 {
-    struct frame_header h = {.body_crc = 1, .prev_crc = 2, .len = 1000, .batch = 7, .first_tx_id = 5, .last_tx_id = 9, .committed_upto = 4,
-                             .synced_batch = 6, .record_count = 5}, got;
+    struct frame_header h = {.body_crc = 1,
+                             .prev_crc = 2,
+                             .len = 1000,
+                             .batch = 7,
+                             .first_tx_id = 5,
+                             .last_tx_id = 9,
+                             .committed_upto = 4,
+                             .synced_batch = 6,
+                             .record_count = 5},
+                        got;
     uint32_t seed = segment_seed(uuid, salt, 1), place = segment_place_seed(seed, 512);
     uint8_t bytes[FRAME_HEADER_BYTES], again[FRAME_HEADER_BYTES], other[16] = "another database", other_salt[8] = "salt";
 
@@ -86,9 +94,21 @@ static void footers(void **state)
     static uint8_t page[OFFSET_PAGE_BYTES], block[FRONTIER_BLOCK_BYTES], trailer[SEGMENT_TRAILER_BYTES];
     static struct frontier f, back;
     uint32_t units[OFFSET_PAGE_TXS];
-    struct segment_trailer t = {.has_frontier = true, .segment_no = 2, .generation = 1, .first_tx_id = 10, .last_tx_id = 10 + 2 * OFFSET_PAGE_TXS,
-                                .first_batch = 3, .last_batch = 8, .chain_begin = 5, .chain_end = 6, .body_end = 64000, .ts_min = 1, .ts_max = 9,
-                                .sealed_ns = 3, .end_tx_id = 5000}, got;
+    struct segment_trailer t = {.has_frontier = true,
+                                .segment_no = 2,
+                                .generation = 1,
+                                .first_tx_id = 10,
+                                .last_tx_id = 10 + 2 * OFFSET_PAGE_TXS,
+                                .first_batch = 3,
+                                .last_batch = 8,
+                                .chain_begin = 5,
+                                .chain_end = 6,
+                                .body_end = 64000,
+                                .ts_min = 1,
+                                .ts_max = 9,
+                                .sealed_ns = 3,
+                                .end_tx_id = 5000},
+                           got;
     uint64_t at;
 
     (void)state;

@@ -17,10 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-void segment_name(char out[32], uint64_t no, uint32_t generation)
-{
-    snprintf(out, 32, "seg-%08llu.%u", (unsigned long long)no, generation);
-}
+void segment_name(char out[32], uint64_t no, uint32_t generation) { snprintf(out, 32, "seg-%08llu.%u", (unsigned long long)no, generation); }
 
 uint64_t segment_capacity(const struct log *l, uint64_t no)
 {
@@ -31,8 +28,8 @@ uint64_t segment_capacity(const struct log *l, uint64_t no)
     return bytes < l->segment_bytes_max ? bytes : l->segment_bytes_max;
 }
 
-enum status segment_new(struct log *l, uint64_t no, uint32_t generation, const uint8_t salt[LOG_SALT_LEN], bool values_removed,
-                        struct segment **out, struct err *err)
+enum status segment_new(struct log *l, uint64_t no, uint32_t generation, const uint8_t salt[LOG_SALT_LEN], bool values_removed, struct segment **out,
+                        struct err *err)
 {
     char path[PATH_BYTES_MAX];
     struct segment *s = NULL;

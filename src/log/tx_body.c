@@ -26,8 +26,8 @@ static enum status body_measure(const struct tx_entry *entries, size_t count, st
         const struct tx_entry *e = &entries[i];
 
         if (e->key.len == 0 || e->key.len > UINT16_MAX || e->md.len > KV_METADATA_BYTES_MAX || (e->is_value_gone && e->value.len > 0))
-            return err_set(err, ST_INVALID, 0, "entry %zu: key of %zu bytes, metadata of %zu bytes, value of %zu bytes", i, e->key.len,
-                           e->md.len, e->value.len);
+            return err_set(err, ST_INVALID, 0, "entry %zu: key of %zu bytes, metadata of %zu bytes, value of %zu bytes", i, e->key.len, e->md.len,
+                           e->value.len);
         keys += e->key.len + e->md.len + (stores_hval(e) ? HASH_LEN : 0u);
         if (__builtin_add_overflow(values, e->value.len, &values) || values > UINT32_MAX || keys > UINT32_MAX)
             return err_set(err, ST_LIMIT, 0, "tx exceeds 4 GiB");

@@ -26,7 +26,8 @@ struct merkle_path {
 /* Root over count entry digests (not yet leaf-hashed); count 0 gives SHA-256(""). scratch: room for count hashes. */
 void htree_root(const hash_t *digests, size_t count, hash_t *scratch, hash_t *root);
 /* Inclusion proof of the entry in a tree of width digests. scratch: room for width hashes. ST_INVALID when index >= width. */
-MUST_USE enum status htree_inclusion(const hash_t *digests, size_t width, size_t entry_index, hash_t *scratch, struct merkle_path *out, struct err *err);
+MUST_USE enum status htree_inclusion(const hash_t *digests, size_t width, size_t entry_index, hash_t *scratch, struct merkle_path *out,
+                                     struct err *err);
 /* True when the proof leads from digest to root. term_count may be any number. */
 bool htree_verify(const hash_t *terms, size_t term_count, uint64_t leaf, uint64_t width, const hash_t *digest, const hash_t *root);
 

@@ -121,8 +121,8 @@ int main(int argc, char **argv)
             check(tree_flush(t, n, false, &err), &err);
         flushing += now_ns() - begin;
     }
-    printf("append in batches of %u     %8.1f ns a leaf (frontier alone %.1f), flush %.1f\n", BATCH, appending / (double)count, frontier / (double)count,
-           flushing / (double)count);
+    printf("append in batches of %u     %8.1f ns a leaf (frontier alone %.1f), flush %.1f\n", BATCH, appending / (double)count,
+           frontier / (double)count, flushing / (double)count);
     check(tree_root_at(t, count, &root, &err), &err);
     frontier_root(&f, &want);
     if (!hash_equal(&root, &want)) {

@@ -309,8 +309,12 @@ static void every_allocation_fails_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_page_damaged_in_turn), cmocka_unit_test(damage_without_a_log_is_said), cmocka_unit_test(files_cut_at_any_length),
-        cmocka_unit_test(foreign_pages_are_not_accepted), cmocka_unit_test(failing_writes), cmocka_unit_test(power_cuts),
+        cmocka_unit_test(every_page_damaged_in_turn),
+        cmocka_unit_test(damage_without_a_log_is_said),
+        cmocka_unit_test(files_cut_at_any_length),
+        cmocka_unit_test(foreign_pages_are_not_accepted),
+        cmocka_unit_test(failing_writes),
+        cmocka_unit_test(power_cuts),
         cmocka_unit_test(every_allocation_fails_once),
     };
 

@@ -25,11 +25,11 @@
 #define BANDS 8
 #define BAND_LEVELS 8
 #define PAGE_WIDTH ((size_t)256)
-#define PAGE_NODES 510                                /* 256 + 128 + .. + 2: the root belongs to the band above */
-#define PAGE_MID_LEVEL 4                              /* the second level that is stored */
+#define PAGE_NODES 510   /* 256 + 128 + .. + 2: the root belongs to the band above */
+#define PAGE_MID_LEVEL 4 /* the second level that is stored */
 #define PAGE_MID_OFFSET (PAGE_WIDTH * HASH_LEN)
 #define PAGE_BODY_BYTES (PAGE_MID_OFFSET + 16 * HASH_LEN)
-#define PAGE_BYTES (PAGE_BODY_BYTES + 16)             /* trailer: crc:u32le band:u32le page_no:u64le */
+#define PAGE_BYTES (PAGE_BODY_BYTES + 16) /* trailer: crc:u32le band:u32le page_no:u64le */
 #define LEAVES_MAX (UINT64_MAX >> 2)
 
 /* Something waiting for its grace period; the first member of what can wait. */
@@ -89,10 +89,10 @@ struct ring {
 struct band {
     struct tree *tree;
     unsigned no;
-    _Atomic(struct ring *) ring;         /* NULL before the first page; replaced by the writer under the lock */
-    _Atomic uint64_t disk_pages;         /* pages below this are to be found in the file; grows by flush */
-    _Atomic(struct cache_file *) file;   /* set by open or flush */
-    bool is_dirty, is_name_dirty;        /* owned by flush: content, directory entry not yet synced */
+    _Atomic(struct ring *) ring;       /* NULL before the first page; replaced by the writer under the lock */
+    _Atomic uint64_t disk_pages;       /* pages below this are to be found in the file; grows by flush */
+    _Atomic(struct cache_file *) file; /* set by open or flush */
+    bool is_dirty, is_name_dirty;      /* owned by flush: content, directory entry not yet synced */
 };
 
 /* A page that was rebuilt and is to be written back. */
@@ -119,10 +119,10 @@ struct tree {
     _Atomic uint64_t flushed;
     _Atomic uint64_t pages_rebuilt;
     _Atomic size_t memory_bytes;
-    bool sync_failed;            /* owned by flush */
-    bool is_trimmed;             /* owned by flush: the files end with their known pages */
+    bool sync_failed; /* owned by flush */
+    bool is_trimmed;  /* owned by flush: the files end with their known pages */
     struct grace grace;
-    pthread_mutex_t lock;        /* level 45; guards ring slots' changes, grace lists, repairs. Held for pointer moves only */
+    pthread_mutex_t lock; /* level 45; guards ring slots' changes, grace lists, repairs. Held for pointer moves only */
     struct repair *repairs;
     size_t repair_count;
 };

@@ -11,7 +11,7 @@
 struct load {
     struct tree *tree;
     uint64_t size;
-    uint64_t bad_leaf;        /* set with ST_CORRUPT: first leaf (from 0) of the damaged page */
+    uint64_t bad_leaf; /* set with ST_CORRUPT: first leaf (from 0) of the damaged page */
     uint8_t data[PAGE_BYTES];
 };
 

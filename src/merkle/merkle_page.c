@@ -29,10 +29,7 @@ void page_fill(hash_t nodes[PAGE_NODES], size_t from, size_t count, const hash_t
     }
 }
 
-void page_root(const hash_t nodes[PAGE_NODES], hash_t *root)
-{
-    sha256_node(&nodes[node_at(7, 0)], &nodes[node_at(7, 1)], root);
-}
+void page_root(const hash_t nodes[PAGE_NODES], hash_t *root) { sha256_node(&nodes[node_at(7, 0)], &nodes[node_at(7, 1)], root); }
 
 static uint32_t page_crc(const uint8_t *data, uint32_t seed)
 {

@@ -145,7 +145,8 @@ static enum status view_from_disk(struct tree *t, unsigned band, uint64_t no, st
         view_of_block(view, no, &block, true);
         return ST_OK;
     }
-    st = cache_get(t->cache, atomic_load_explicit(&b->file, memory_order_acquire), no * PAGE_BYTES, PAGE_BYTES, false, block_check, b, &block, &cause);
+    st = cache_get(t->cache, atomic_load_explicit(&b->file, memory_order_acquire), no * PAGE_BYTES, PAGE_BYTES, false, block_check, b, &block,
+                   &cause);
     if (st == ST_OK)
         view_of_block(view, no, &block, false);
     else if (st == ST_CORRUPT || st == ST_NOT_FOUND || st == ST_IO)

@@ -34,7 +34,8 @@ static bool proof_is_good(struct shared *s, uint64_t random)
     if (tree_leaf(t, i, &leaf, NULL) != ST_OK || tree_root_at(t, i, &root_i, NULL) != ST_OK || tree_root_at(t, j, &root_j, NULL) != ST_OK ||
         tree_inclusion(t, i, j, &in, NULL) != ST_OK || tree_consistency(t, i, j, &con, NULL) != ST_OK)
         return !is_lasting && (life % 2 == 1 || atomic_load(&s->life) != life);
-    if (inclusion_verify_leaf(in.terms, in.term_count, i, j, &leaf, &root_j) && consistency_verify(con.terms, con.term_count, i, j, &root_i, &root_j)) {
+    if (inclusion_verify_leaf(in.terms, in.term_count, i, j, &leaf, &root_j) &&
+        consistency_verify(con.terms, con.term_count, i, j, &root_i, &root_j)) {
         atomic_fetch_add(&s->proofs, 1);
         return true;
     }

@@ -107,10 +107,7 @@ enum status ring_make_room(struct band *band, uint64_t page_end, struct err *err
     return ST_OK;
 }
 
-enum status band_path(const struct tree *t, unsigned band, char *out, struct err *err)
-{
-    return vfs_path(out, err, t->dir, "band-%u", band);
-}
+enum status band_path(const struct tree *t, unsigned band, char *out, struct err *err) { return vfs_path(out, err, t->dir, "band-%u", band); }
 
 enum status band_file_register(struct band *band, struct err *err)
 {

@@ -19,10 +19,10 @@ struct tree;
 
 struct tree_options {
     struct vfs *vfs;
-    struct cache *cache;      /* cold pages come through it */
-    struct budget *budget;    /* BUDGET_TREE */
-    const char *dir;          /* made when missing; copied */
-    uint8_t uuid[16];         /* seeds the page checksums: pages of another database are not accepted */
+    struct cache *cache;   /* cold pages come through it */
+    struct budget *budget; /* BUDGET_TREE */
+    const char *dir;       /* made when missing; copied */
+    uint8_t uuid[16];      /* seeds the page checksums: pages of another database are not accepted */
     /* Asked for the alh (32 bytes) of leaf n when a page is missing or damaged; may be NULL (then ST_CORRUPT). */
     enum status (*alh_of)(void *ctx, uint64_t n, hash_t *out, struct err *err);
     void *ctx;
@@ -57,7 +57,11 @@ MUST_USE enum status tree_consistency(struct tree *t, uint64_t i, uint64_t j, st
 /* Leaf hash of position i, 1 <= i <= size. */
 MUST_USE enum status tree_leaf(struct tree *t, uint64_t i, hash_t *leaf, struct err *err);
 
-struct tree_stats { uint64_t pages_on_disk, pages_rebuilt; size_t memory_bytes; uint64_t disk_bytes; };
+struct tree_stats {
+    uint64_t pages_on_disk, pages_rebuilt;
+    size_t memory_bytes;
+    uint64_t disk_bytes;
+};
 void tree_stats(struct tree *t, struct tree_stats *out);
 
 #endif

@@ -217,8 +217,9 @@ static void lost_tail_leaves_nothing_behind(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(small_sizes),     cmocka_unit_test(out_of_range), cmocka_unit_test(band_boundary),
-        cmocka_unit_test(stats_tell_what_is_where), cmocka_unit_test(random_lives), cmocka_unit_test(lost_tail_leaves_nothing_behind),
+        cmocka_unit_test(small_sizes),   cmocka_unit_test(out_of_range),
+        cmocka_unit_test(band_boundary), cmocka_unit_test(stats_tell_what_is_where),
+        cmocka_unit_test(random_lives),  cmocka_unit_test(lost_tail_leaves_nothing_behind),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -32,10 +32,7 @@ static inline void naive_root(const hash_t *leaves, size_t count, hash_t *out)
     sha256_node(&left, &right, out);
 }
 
-static inline void naive_put(struct merkle_path *p, const hash_t *leaves, size_t count)
-{
-    naive_root(leaves, count, &p->terms[p->term_count++]);
-}
+static inline void naive_put(struct merkle_path *p, const hash_t *leaves, size_t count) { naive_root(leaves, count, &p->terms[p->term_count++]); }
 
 /* path(m, leaves): m counts from 0. */
 static inline void naive_path(const hash_t *leaves, size_t m, size_t count, struct merkle_path *p)

@@ -12,10 +12,11 @@ static void test_text(void **state)
     static const double bounds[] = {.0001, .5, 10};
     static const uint64_t counts[] = {1, 0, 2, 3};
     struct metric_label labels[] = {{"db", "a\"b\\c\nd"}, {"x", ""}};
-    static const char expected[] = "# HELP one a gauge\n# TYPE one gauge\none 2.5\n# HELP two counts\n# TYPE two counter\n"
-                                   "two{db=\"a\\\"b\\\\c\\nd\",x=\"\"} 18446744073709551615\ntwo 1e+18\n"
-                                   "h_bucket{x=\"\",le=\"0.0001\"} 1\nh_bucket{x=\"\",le=\"0.5\"} 1\nh_bucket{x=\"\",le=\"10\"} 3\nh_bucket{x=\"\",le=\"+Inf\"} 6\n"
-                                   "h_sum{x=\"\"} 7.25\nh_count{x=\"\"} 6\n";
+    static const char expected[] =
+        "# HELP one a gauge\n# TYPE one gauge\none 2.5\n# HELP two counts\n# TYPE two counter\n"
+        "two{db=\"a\\\"b\\\\c\\nd\",x=\"\"} 18446744073709551615\ntwo 1e+18\n"
+        "h_bucket{x=\"\",le=\"0.0001\"} 1\nh_bucket{x=\"\",le=\"0.5\"} 1\nh_bucket{x=\"\",le=\"10\"} 3\nh_bucket{x=\"\",le=\"+Inf\"} 6\n"
+        "h_sum{x=\"\"} 7.25\nh_count{x=\"\"} 6\n";
     struct metrics_text t = {0};
 
     (void)state;
@@ -155,7 +156,8 @@ static void test_threads(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_text), cmocka_unit_test(test_counts), cmocka_unit_test(test_clients), cmocka_unit_test(test_threads)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_text), cmocka_unit_test(test_counts), cmocka_unit_test(test_clients),
+                                       cmocka_unit_test(test_threads)};
 
     return cmocka_run_group_tests_name("metrics", tests, NULL, NULL);
 }

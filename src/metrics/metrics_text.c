@@ -122,8 +122,8 @@ void metrics_single(struct metrics_text *t, const char *name, const char *type, 
     metrics_sample(t, name, NULL, 0, value);
 }
 
-void metrics_histogram(struct metrics_text *t, const char *name, const struct metric_label *labels, size_t label_count, const double *bounds, size_t bound_count,
-                       const uint64_t *counts, double sum)
+void metrics_histogram(struct metrics_text *t, const char *name, const struct metric_label *labels, size_t label_count, const double *bounds,
+                       size_t bound_count, const uint64_t *counts, double sum)
 {
     struct metric_label with_bound[LABELS_MAX];
     char series[96], bound[32];

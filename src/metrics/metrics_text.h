@@ -25,7 +25,7 @@ void metrics_sample_u64(struct metrics_text *t, const char *name, const struct m
 /* Family and its only sample. */
 void metrics_single(struct metrics_text *t, const char *name, const char *type, const char *help, double value);
 /* name_bucket, name_sum, name_count. counts: per bucket, not cumulated, bound_count + 1 of them. */
-void metrics_histogram(struct metrics_text *t, const char *name, const struct metric_label *labels, size_t label_count, const double *bounds, size_t bound_count,
-                       const uint64_t *counts, double sum);
+void metrics_histogram(struct metrics_text *t, const char *name, const struct metric_label *labels, size_t label_count, const double *bounds,
+                       size_t bound_count, const uint64_t *counts, double sum);
 
 #endif

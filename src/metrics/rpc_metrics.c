@@ -12,9 +12,10 @@
 static const double BOUNDS[] = {.0001, .0005, .001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10};
 enum { BOUND_COUNT = sizeof BOUNDS / sizeof BOUNDS[0], HANDLING_FIRST = 3, CLIENT_BUCKETS = 4096, IP_MAX = 64 };
 
-static const char *const CODE_NAMES[RPC_METRICS_CODES] = {"OK",           "Canceled",      "Unknown",           "InvalidArgument", "DeadlineExceeded", "NotFound",
-                                                          "AlreadyExists", "PermissionDenied", "ResourceExhausted", "FailedPrecondition", "Aborted",
-                                                          "OutOfRange",   "Unimplemented", "Internal",          "Unavailable",     "DataLoss",         "Unauthenticated"};
+static const char *const CODE_NAMES[RPC_METRICS_CODES] = {"OK",       "Canceled",       "Unknown",          "InvalidArgument",   "DeadlineExceeded",
+                                                          "NotFound", "AlreadyExists",  "PermissionDenied", "ResourceExhausted", "FailedPrecondition",
+                                                          "Aborted",  "OutOfRange",     "Unimplemented",    "Internal",          "Unavailable",
+                                                          "DataLoss", "Unauthenticated"};
 
 struct counters {
     _Atomic uint64_t started, sum_ns, handled[RPC_METRICS_CODES], buckets[BOUND_COUNT + 1];
@@ -187,7 +188,8 @@ static void family_write(struct rpc_metrics *m, const struct sums *sums, enum fa
 {
     static const char *const names[] = {"grpc_server_started_total", "grpc_server_handled_total", "grpc_server_msg_received_total",
                                         "grpc_server_msg_sent_total"};
-    static const char *const helps[] = {"calls begun", "calls ended, by status", "calls that brought a message", "calls that were answered with a message"};
+    static const char *const helps[] = {"calls begun", "calls ended, by status", "calls that brought a message",
+                                        "calls that were answered with a message"};
     struct metric_label labels[4];
     char service[96];
     size_t i, code;
@@ -219,8 +221,8 @@ static void handling_write(struct rpc_metrics *m, const struct sums *sums, struc
         for (b = 0; b < HANDLING_FIRST; b++)
             buckets[HANDLING_FIRST] += buckets[b];
         method_labels(&m->methods[i], service, labels);
-        metrics_histogram(t, "grpc_server_handling_seconds", labels, 3, BOUNDS + HANDLING_FIRST, BOUND_COUNT - HANDLING_FIRST, buckets + HANDLING_FIRST,
-                          (double)sums[i].sum_ns / 1e9);
+        metrics_histogram(t, "grpc_server_handling_seconds", labels, 3, BOUNDS + HANDLING_FIRST, BOUND_COUNT - HANDLING_FIRST,
+                          buckets + HANDLING_FIRST, (double)sums[i].sum_ns / 1e9);
     }
 }
 

@@ -13,25 +13,21 @@ static bool header_alh_is(const struct tx_header *h, const hash_t *expected)
     return hash_equal(&alh, expected);
 }
 
-static bool headers_match(const struct tx_header *s, const struct tx_header *t, uint64_t source, uint64_t target,
-                          const hash_t *source_alh, const hash_t *target_alh)
+static bool headers_match(const struct tx_header *s, const struct tx_header *t, uint64_t source, uint64_t target, const hash_t *source_alh,
+                          const hash_t *target_alh)
 {
-    return s->id == source && t->id == target && source > 0 && source <= target && header_alh_is(s, source_alh) &&
-           header_alh_is(t, target_alh);
+    return s->id == source && t->id == target && source > 0 && source <= target && header_alh_is(s, source_alh) && header_alh_is(t, target_alh);
 }
 
 static bool tree_parts_hold(const struct dual_proof *p, uint64_t source, const hash_t *source_alh)
 {
     const struct tx_header *s = &p->source, *t = &p->target;
 
-    if (source < t->bl_tx_id &&
-        !inclusion_verify(p->inclusion.items, p->inclusion.count, source, t->bl_tx_id, source_alh, &t->bl_root))
+    if (source < t->bl_tx_id && !inclusion_verify(p->inclusion.items, p->inclusion.count, source, t->bl_tx_id, source_alh, &t->bl_root))
         return false;
-    if (s->bl_tx_id > 0 &&
-        !consistency_verify(p->consistency.items, p->consistency.count, s->bl_tx_id, t->bl_tx_id, &s->bl_root, &t->bl_root))
+    if (s->bl_tx_id > 0 && !consistency_verify(p->consistency.items, p->consistency.count, s->bl_tx_id, t->bl_tx_id, &s->bl_root, &t->bl_root))
         return false;
-    return t->bl_tx_id == 0 ||
-           last_inclusion_verify(p->last_inclusion.items, p->last_inclusion.count, t->bl_tx_id, &p->target_bl_alh, &t->bl_root);
+    return t->bl_tx_id == 0 || last_inclusion_verify(p->last_inclusion.items, p->last_inclusion.count, t->bl_tx_id, &p->target_bl_alh, &t->bl_root);
 }
 
 bool dual_proof_verify(const struct dual_proof *p, uint64_t source, uint64_t target, const hash_t *source_alh, const hash_t *target_alh)
@@ -51,7 +47,8 @@ bool dual_proof_verify(const struct dual_proof *p, uint64_t source, uint64_t tar
 
 static enum status v2_refuse(struct err *err, const char *text) { return err_set(err, ST_INVALID, 0, "%s", text); }
 
-enum status dual_proof_v2_verify(const struct dual_proof_v2 *p, uint64_t source, uint64_t target, const hash_t *source_alh, const hash_t *target_alh, struct err *err)
+enum status dual_proof_v2_verify(const struct dual_proof_v2 *p, uint64_t source, uint64_t target, const hash_t *source_alh, const hash_t *target_alh,
+                                 struct err *err)
 {
     const struct tx_header *s = &p->source, *t = &p->target;
     bool is_consistent = false;

@@ -21,7 +21,8 @@ bool linear_proof_verify(const struct linear_proof *p, uint64_t source, uint64_t
     return hash_equal(&alh, target_alh);
 }
 
-bool linear_advance_verify(const struct linear_advance_proof *p, uint64_t start, uint64_t end, const hash_t *end_alh, const hash_t *root, uint64_t size)
+bool linear_advance_verify(const struct linear_advance_proof *p, uint64_t start, uint64_t end, const hash_t *end_alh, const hash_t *root,
+                           uint64_t size)
 {
     hash_t alh;
 

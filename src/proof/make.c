@@ -37,8 +37,8 @@ static enum status consistency_make(const struct proof_source *s, uint64_t i, ui
 }
 
 /* alh(first), inner(first + 1) .. inner(last). known is a header the caller has at hand (or NULL): not fetched again. */
-static enum status chain_make(const struct proof_source *s, uint64_t first, uint64_t last, const struct tx_header *known,
-                              struct arena *arena, struct hash_list *out, struct err *err)
+static enum status chain_make(const struct proof_source *s, uint64_t first, uint64_t last, const struct tx_header *known, struct arena *arena,
+                              struct hash_list *out, struct err *err)
 {
     struct tx_header h;
     hash_t *terms = NULL;
@@ -67,8 +67,8 @@ static enum status chain_make(const struct proof_source *s, uint64_t first, uint
     return st;
 }
 
-static enum status linear_make(const struct proof_source *s, uint64_t source, uint64_t target, const struct tx_header *known,
-                               struct arena *arena, struct linear_proof *out, struct err *err)
+static enum status linear_make(const struct proof_source *s, uint64_t source, uint64_t target, const struct tx_header *known, struct arena *arena,
+                               struct linear_proof *out, struct err *err)
 {
     memset(out, 0, sizeof *out);
     if (source == 0)
@@ -80,12 +80,14 @@ static enum status linear_make(const struct proof_source *s, uint64_t source, ui
     return chain_make(s, source, target, known, arena, &out->terms, err);
 }
 
-enum status linear_proof_make(const struct proof_source *s, uint64_t source, uint64_t target, struct arena *arena, struct linear_proof *out, struct err *err)
+enum status linear_proof_make(const struct proof_source *s, uint64_t source, uint64_t target, struct arena *arena, struct linear_proof *out,
+                              struct err *err)
 {
     return linear_make(s, source, target, NULL, arena, out, err);
 }
 
-enum status linear_advance_make(const struct proof_source *s, uint64_t start, uint64_t end, uint64_t size, struct arena *arena, struct linear_advance_proof *out, struct err *err)
+enum status linear_advance_make(const struct proof_source *s, uint64_t start, uint64_t end, uint64_t size, struct arena *arena,
+                                struct linear_advance_proof *out, struct err *err)
 {
     struct hash_list *paths = NULL;
     enum status st = ST_OK;
@@ -147,7 +149,8 @@ static enum status tree_parts_make(const struct proof_source *s, uint64_t source
     return st;
 }
 
-enum status dual_proof_make(const struct proof_source *s, uint64_t source, uint64_t target, struct arena *arena, struct dual_proof *out, struct err *err)
+enum status dual_proof_make(const struct proof_source *s, uint64_t source, uint64_t target, struct arena *arena, struct dual_proof *out,
+                            struct err *err)
 {
     enum status st = ST_OK;
     uint64_t tree_size = 0;
@@ -169,7 +172,8 @@ done:
     return st;
 }
 
-enum status dual_proof_v2_make(const struct proof_source *s, uint64_t source, uint64_t target, struct arena *arena, struct dual_proof_v2 *out, struct err *err)
+enum status dual_proof_v2_make(const struct proof_source *s, uint64_t source, uint64_t target, struct arena *arena, struct dual_proof_v2 *out,
+                               struct err *err)
 {
     enum status st = ST_OK;
 

@@ -44,10 +44,12 @@ struct dual_proof_v2 {
 
 /* --- verification --- */
 bool linear_proof_verify(const struct linear_proof *p, uint64_t source, uint64_t target, const hash_t *source_alh, const hash_t *target_alh);
-bool linear_advance_verify(const struct linear_advance_proof *p, uint64_t start, uint64_t end, const hash_t *end_alh, const hash_t *root, uint64_t size);
+bool linear_advance_verify(const struct linear_advance_proof *p, uint64_t start, uint64_t end, const hash_t *end_alh, const hash_t *root,
+                           uint64_t size);
 bool dual_proof_verify(const struct dual_proof *p, uint64_t source, uint64_t target, const hash_t *source_alh, const hash_t *target_alh);
 /* ST_OK, or ST_INVALID with the published text ("source tx is newer than target tx", "unexpected linking error", ...). */
-MUST_USE enum status dual_proof_v2_verify(const struct dual_proof_v2 *p, uint64_t source, uint64_t target, const hash_t *source_alh, const hash_t *target_alh, struct err *err);
+MUST_USE enum status dual_proof_v2_verify(const struct dual_proof_v2 *p, uint64_t source, uint64_t target, const hash_t *source_alh,
+                                          const hash_t *target_alh, struct err *err);
 
 /* --- generation --- */
 struct proof_source {
@@ -61,10 +63,14 @@ struct proof_source {
 /* Lists are allocated in the arena. ST_INVALID "source tx is newer than target tx" when source > target. A linear part longer
  * than linear_terms_max is ST_LIMIT (old databases with a long stalled tree). */
 #define LINEAR_TERMS_MAX 1000000
-MUST_USE enum status dual_proof_make(const struct proof_source *s, uint64_t source, uint64_t target, struct arena *arena, struct dual_proof *out, struct err *err);
-MUST_USE enum status dual_proof_v2_make(const struct proof_source *s, uint64_t source, uint64_t target, struct arena *arena, struct dual_proof_v2 *out, struct err *err);
-MUST_USE enum status linear_proof_make(const struct proof_source *s, uint64_t source, uint64_t target, struct arena *arena, struct linear_proof *out, struct err *err);
-MUST_USE enum status linear_advance_make(const struct proof_source *s, uint64_t start, uint64_t end, uint64_t size, struct arena *arena, struct linear_advance_proof *out, struct err *err);
+MUST_USE enum status dual_proof_make(const struct proof_source *s, uint64_t source, uint64_t target, struct arena *arena, struct dual_proof *out,
+                                     struct err *err);
+MUST_USE enum status dual_proof_v2_make(const struct proof_source *s, uint64_t source, uint64_t target, struct arena *arena,
+                                        struct dual_proof_v2 *out, struct err *err);
+MUST_USE enum status linear_proof_make(const struct proof_source *s, uint64_t source, uint64_t target, struct arena *arena, struct linear_proof *out,
+                                       struct err *err);
+MUST_USE enum status linear_advance_make(const struct proof_source *s, uint64_t start, uint64_t end, uint64_t size, struct arena *arena,
+                                         struct linear_advance_proof *out, struct err *err);
 
 /* --- signed state --- */
 /* payload = u32(len db) || db || u64(tx id) || tx hash */
@@ -75,7 +81,7 @@ size_t state_payload(struct bytes db, uint64_t tx_id, const hash_t *alh, uint8_t
 #define PUBLIC_KEY_BYTES_MAX 133
 struct state_signature {
     size_t signature_len;
-    uint8_t signature[SIGNATURE_BYTES_MAX];   /* ASN.1 DER ECDSA over SHA-256(payload) */
+    uint8_t signature[SIGNATURE_BYTES_MAX]; /* ASN.1 DER ECDSA over SHA-256(payload) */
     size_t public_key_len;
     uint8_t public_key[PUBLIC_KEY_BYTES_MAX]; /* uncompressed point */
 };

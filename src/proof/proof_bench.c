@@ -173,7 +173,8 @@ static void signatures(void)
     begin = now_ns();
     for (unsigned k = 0; k < count / 10; k++)
         check(state_signature_verify(bytes_of(out.public_key, out.public_key_len), bytes_of(out.signature, out.signature_len), bytes_str("defaultdb"),
-                                     count - 1, &HASH_EMPTY), "signature");
+                                     count - 1, &HASH_EMPTY),
+              "signature");
     printf("state signature verified     %8.0f ns\n", (now_ns() - begin) / (count / 10));
     signer_close(signer);
     BIO_free(bio);

@@ -10,11 +10,11 @@
 #define EC_SCALAR_BYTES_MAX 66
 
 struct ec_curve {
-    const char *group;    /* OpenSSL's name */
+    const char *group; /* OpenSSL's name */
     size_t scalar_len;
-    size_t point_len;     /* uncompressed */
+    size_t point_len; /* uncompressed */
     size_t oid_len;
-    uint8_t oid[9];       /* content of the DER object identifier */
+    uint8_t oid[9]; /* content of the DER object identifier */
 };
 /* NULL when unknown. */
 const struct ec_curve *ec_curve_by_oid(struct bytes oid);

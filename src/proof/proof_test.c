@@ -44,7 +44,8 @@ static void chain_make(struct chain *c, enum lag lag)
         struct tx_header *h = &c->headers[id];
 
         bl = tree_size_for(lag, id, bl);
-        *h = (struct tx_header){.id = id, .ts = (int64_t)id * 10, .version = (uint32_t)(id % 4 != 0), .entry_count = 1, .prev_alh = c->alhs[id - 1], .bl_tx_id = bl};
+        *h = (struct tx_header){
+            .id = id, .ts = (int64_t)id * 10, .version = (uint32_t)(id % 4 != 0), .entry_count = 1, .prev_alh = c->alhs[id - 1], .bl_tx_id = bl};
         if (h->version == 1 && id % 3 == 0)
             h->md.truncated_upto = id;
         naive_leaf(5, id, &h->eh);
@@ -54,10 +55,7 @@ static void chain_make(struct chain *c, enum lag lag)
     }
 }
 
-static enum status call_counted(struct chain *c, struct err *err)
-{
-    return c->calls_left-- == 0 ? err_set(err, ST_IO, 5, "told to fail") : ST_OK;
-}
+static enum status call_counted(struct chain *c, struct err *err) { return c->calls_left-- == 0 ? err_set(err, ST_IO, 5, "told to fail") : ST_OK; }
 
 static enum status source_header(void *ctx, uint64_t tx_id, struct tx_header *out, struct err *err)
 {
@@ -179,14 +177,29 @@ static void headers_changed(const struct dual_proof *p, struct chain *c, uint64_
             struct tx_header *h = which == 0 ? &changed.source : &changed.target;
 
             switch (field) {
-            case 0: h->id++; break;
-            case 1: h->ts++; break;
-            case 2: h->bl_tx_id++; break;
-            case 3: h->version ^= 1; break;
-            case 4: h->entry_count++; break;
-            case 5: h->prev_alh.b[3] ^= 1; break;
-            case 6: h->eh.b[3] ^= 1; break;
-            default: h->bl_root.b[3] ^= 1;
+            case 0:
+                h->id++;
+                break;
+            case 1:
+                h->ts++;
+                break;
+            case 2:
+                h->bl_tx_id++;
+                break;
+            case 3:
+                h->version ^= 1;
+                break;
+            case 4:
+                h->entry_count++;
+                break;
+            case 5:
+                h->prev_alh.b[3] ^= 1;
+                break;
+            case 6:
+                h->eh.b[3] ^= 1;
+                break;
+            default:
+                h->bl_root.b[3] ^= 1;
             }
             assert_false(dual_proof_verify(&changed, from, to, &c->alhs[from], &c->alhs[to]));
             changed = *p;
@@ -319,7 +332,10 @@ static void refusals_and_failures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_pair), cmocka_unit_test(every_flipped_bit_is_refused), cmocka_unit_test(v2), cmocka_unit_test(refusals_and_failures),
+        cmocka_unit_test(every_pair),
+        cmocka_unit_test(every_flipped_bit_is_refused),
+        cmocka_unit_test(v2),
+        cmocka_unit_test(refusals_and_failures),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -272,8 +272,7 @@ bool state_signature_verify(struct bytes public_key, struct bytes signature, str
     sha256(payload, state_payload(db, tx_id, alh, payload), &digest);
     key = public_key_read(public_key);
     ctx = key == NULL ? NULL : EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL);
-    is_valid = ctx != NULL && EVP_PKEY_verify_init(ctx) == 1 &&
-               EVP_PKEY_verify(ctx, signature.data, signature.len, digest.b, HASH_LEN) == 1;
+    is_valid = ctx != NULL && EVP_PKEY_verify_init(ctx) == 1 && EVP_PKEY_verify(ctx, signature.data, signature.len, digest.b, HASH_LEN) == 1;
     EVP_PKEY_CTX_free(ctx);
     EVP_PKEY_free(key);
     ERR_clear_error();

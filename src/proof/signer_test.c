@@ -8,81 +8,71 @@
 #include "base/test.h"
 #include "proof/proof.h"
 
-static const char key_p256[] =
-    "-----BEGIN EC PRIVATE KEY-----\n"
-    "MHcCAQEEICvy5lj1tXtlNRcxIT0U+MO9q4AvyqJHcP17/Nk/bRZZoAoGCCqGSM49\n"
-    "AwEHoUQDQgAEj6KaMShgCdkKUxaWfAoN9HQAffi75aQV8hIjBtLu7pidb/0m82Kj\n"
-    "DJJbZyRctcr3fdDKe0CFiJQtIXjMamOIBw==\n"
-    "-----END EC PRIVATE KEY-----\n";
-static const char key_p384[] =
-    "-----BEGIN EC PRIVATE KEY-----\n"
-    "MIGkAgEBBDCotKRcMHuSsGb7RyMutK+5DdO82Ib94O+fD1jfIvHMx9LSIKE6KOdi\n"
-    "popR/yvokbCgBwYFK4EEACKhZANiAAQb2gsN0DzdZt+ejWlWF5Twkeh7iDwwKPFg\n"
-    "LLwLFJO/lSW2nahMp2jYi0/WDZDSF2zTjZy+1+v8WhCXQulcVxJQyMGwJiYFyxXh\n"
-    "D3tUlBw8azhiMrqif5RRe3ZnJ3PN4J4=\n"
-    "-----END EC PRIVATE KEY-----\n";
-static const char key_without_point[] =
-    "-----BEGIN EC PRIVATE KEY-----\n"
-    "MDECAQEEICvy5lj1tXtlNRcxIT0U+MO9q4AvyqJHcP17/Nk/bRZZoAoGCCqGSM49\n"
-    "AwEH\n"
-    "-----END EC PRIVATE KEY-----\n";
-static const char key_pkcs8[] =
-    "-----BEGIN PRIVATE KEY-----\n"
-    "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgK/LmWPW1e2U1FzEh\n"
-    "PRT4w72rgC/Kokdw/Xv82T9tFlmhRANCAASPopoxKGAJ2QpTFpZ8Cg30dAB9+Lvl\n"
-    "pBXyEiMG0u7umJ1v/SbzYqMMkltnJFy1yvd90Mp7QIWIlC0heMxqY4gH\n"
-    "-----END PRIVATE KEY-----\n";
-static const char key_after_parameters[] =
-    "-----BEGIN EC PARAMETERS-----\n"
-    "BggqhkjOPQMBBw==\n"
-    "-----END EC PARAMETERS-----\n"
-    "-----BEGIN EC PRIVATE KEY-----\n"
-    "MHcCAQEEIPDtk1ctIjCfRVXtmRiFhM7jbQZboMHBlduakvjOMdHUoAoGCCqGSM49\n"
-    "AwEHoUQDQgAEIgbM1JGGMSZzWhrymgzdnpyLrAa2UT/k8+14mFKb9tPtuTxC/t/M\n"
-    "i8MwHNugUBsLlXige3fScVVwlcRpdl9Bcw==\n"
-    "-----END EC PRIVATE KEY-----\n";
-static const char key_rsa[] =
-    "-----BEGIN RSA PRIVATE KEY-----\n"
-    "MIICXAIBAAKBgQDJDCeVypatWOpRZXA9wevltJLc8O/Pj9NC1M90crkH2hPxvBQT\n"
-    "ZaCZkOh4Jagpvi7GAK4tfDTfl6vc4LR0f6LhEytcKxL511SQ0/LivbD0atOqJfUb\n"
-    "NSTNmLU7FXPSFq4b/gMCb+/4Q0P2EoV6Z0b0VRa39D1d0jP+o7tOhBcbMwIDAQAB\n"
-    "AoGAVo7dHCi05r05ZQH/aRdssOElueoh1YNeuY9WIhSihTbnD1SicBd5JaS18cSE\n"
-    "ujQffzAbzYmEWh+65sX365BoVyssnbAICN251B9OY+8x5BtfNWr60Zvg23JuyWFn\n"
-    "gEre39VwcwFnaRnlmY+4O8HnhxH7IlyOe6J3yVspW1R9bQECQQD1dkaCDAhs1aYw\n"
-    "/GkAyezTI68dKuecrq5x0qQQI2bPpUyWOCQSPFNk+P5ThorBA/vB2Mp0k7YeXAI0\n"
-    "i8awTFexAkEA0a2+9D5jZDqr/LmfI9hD7wwUyAsxuGAimySIgJ/hyKzStIKSbW4o\n"
-    "z+7mtqHtBF8yaPqIB9IVAPfjSzuFO95+IwJADk+oCrsC3r2SI/cDdD1RpnnFIvE2\n"
-    "cccpeo9qa1p1CxQ7I+MAD2QfBJsT0PDeNCS0T/gAzc0y6BA7PK8NlYfN8QJABBeO\n"
-    "9XdOO0OF3b3FpE5xLPYgZbMKOl3t7vcsjs4P+vmcdxdhQi93Lm+sIv5QANjWxAO3\n"
-    "qedor4cm8W3s8Lkr3wJBAJLvljubqc03F14NqsG3q7tgcXdTBxDSupOKd1HYOuBh\n"
-    "VCtBSgydqudZITbbpusys2zPkpjY9u1mhbrQBP55QiY=\n"
-    "-----END RSA PRIVATE KEY-----\n";
-static const char key_other_curve[] =
-    "-----BEGIN EC PRIVATE KEY-----\n"
-    "MHQCAQEEIEhr0efSE7NHwibJ9ljuno4FwMMAga1zdGgKNp61LK3uoAcGBSuBBAAK\n"
-    "oUQDQgAEXO7lb3pTAkq0tNFHwuw/0dSBgalQRBw3GXSElvNFgKFdl+bI4R3Z+AoS\n"
-    "b5Zf7WC5ADDucJa2cQ/6O7gXABalSw==\n"
-    "-----END EC PRIVATE KEY-----\n";
-static const char key_encrypted[] =
-    "-----BEGIN EC PRIVATE KEY-----\n"
-    "Proc-Type: 4,ENCRYPTED\n"
-    "DEK-Info: AES-128-CBC,8CF05C7F608843034C3FE82D8AF60E2C\n"
-    "\n"
-    "pNTrm9248SdJsJFa6wID24segujjmTj2sa51nEAHelgUdxh9Eo7Jn7/wd0mVFWtq\n"
-    "MxyEzYTlvPlrPYGLRv0A4ATuluzY14Bm1V/cakPPl2Mu78xnTzyTH5xb2jPMEgS2\n"
-    "QfDnzcMIanjLmxZPGpN0k4o2fFzgCcKq2hbYqoMBNA0=\n"
-    "-----END EC PRIVATE KEY-----\n";
-static const char public_p256[] =
-    "-----BEGIN PUBLIC KEY-----\n"
-    "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEj6KaMShgCdkKUxaWfAoN9HQAffi7\n"
-    "5aQV8hIjBtLu7pidb/0m82KjDJJbZyRctcr3fdDKe0CFiJQtIXjMamOIBw==\n"
-    "-----END PUBLIC KEY-----\n";
-static const char public_p384[] =
-    "-----BEGIN PUBLIC KEY-----\n"
-    "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEG9oLDdA83Wbfno1pVheU8JHoe4g8MCjx\n"
-    "YCy8CxSTv5Ultp2oTKdo2ItP1g2Q0hds042cvtfr/FoQl0LpXFcSUMjBsCYmBcsV\n"
-    "4Q97VJQcPGs4YjK6on+UUXt2ZydzzeCe\n"
-    "-----END PUBLIC KEY-----\n";
+static const char key_p256[] = "-----BEGIN EC PRIVATE KEY-----\n"
+                               "MHcCAQEEICvy5lj1tXtlNRcxIT0U+MO9q4AvyqJHcP17/Nk/bRZZoAoGCCqGSM49\n"
+                               "AwEHoUQDQgAEj6KaMShgCdkKUxaWfAoN9HQAffi75aQV8hIjBtLu7pidb/0m82Kj\n"
+                               "DJJbZyRctcr3fdDKe0CFiJQtIXjMamOIBw==\n"
+                               "-----END EC PRIVATE KEY-----\n";
+static const char key_p384[] = "-----BEGIN EC PRIVATE KEY-----\n"
+                               "MIGkAgEBBDCotKRcMHuSsGb7RyMutK+5DdO82Ib94O+fD1jfIvHMx9LSIKE6KOdi\n"
+                               "popR/yvokbCgBwYFK4EEACKhZANiAAQb2gsN0DzdZt+ejWlWF5Twkeh7iDwwKPFg\n"
+                               "LLwLFJO/lSW2nahMp2jYi0/WDZDSF2zTjZy+1+v8WhCXQulcVxJQyMGwJiYFyxXh\n"
+                               "D3tUlBw8azhiMrqif5RRe3ZnJ3PN4J4=\n"
+                               "-----END EC PRIVATE KEY-----\n";
+static const char key_without_point[] = "-----BEGIN EC PRIVATE KEY-----\n"
+                                        "MDECAQEEICvy5lj1tXtlNRcxIT0U+MO9q4AvyqJHcP17/Nk/bRZZoAoGCCqGSM49\n"
+                                        "AwEH\n"
+                                        "-----END EC PRIVATE KEY-----\n";
+static const char key_pkcs8[] = "-----BEGIN PRIVATE KEY-----\n"
+                                "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgK/LmWPW1e2U1FzEh\n"
+                                "PRT4w72rgC/Kokdw/Xv82T9tFlmhRANCAASPopoxKGAJ2QpTFpZ8Cg30dAB9+Lvl\n"
+                                "pBXyEiMG0u7umJ1v/SbzYqMMkltnJFy1yvd90Mp7QIWIlC0heMxqY4gH\n"
+                                "-----END PRIVATE KEY-----\n";
+static const char key_after_parameters[] = "-----BEGIN EC PARAMETERS-----\n"
+                                           "BggqhkjOPQMBBw==\n"
+                                           "-----END EC PARAMETERS-----\n"
+                                           "-----BEGIN EC PRIVATE KEY-----\n"
+                                           "MHcCAQEEIPDtk1ctIjCfRVXtmRiFhM7jbQZboMHBlduakvjOMdHUoAoGCCqGSM49\n"
+                                           "AwEHoUQDQgAEIgbM1JGGMSZzWhrymgzdnpyLrAa2UT/k8+14mFKb9tPtuTxC/t/M\n"
+                                           "i8MwHNugUBsLlXige3fScVVwlcRpdl9Bcw==\n"
+                                           "-----END EC PRIVATE KEY-----\n";
+static const char key_rsa[] = "-----BEGIN RSA PRIVATE KEY-----\n"
+                              "MIICXAIBAAKBgQDJDCeVypatWOpRZXA9wevltJLc8O/Pj9NC1M90crkH2hPxvBQT\n"
+                              "ZaCZkOh4Jagpvi7GAK4tfDTfl6vc4LR0f6LhEytcKxL511SQ0/LivbD0atOqJfUb\n"
+                              "NSTNmLU7FXPSFq4b/gMCb+/4Q0P2EoV6Z0b0VRa39D1d0jP+o7tOhBcbMwIDAQAB\n"
+                              "AoGAVo7dHCi05r05ZQH/aRdssOElueoh1YNeuY9WIhSihTbnD1SicBd5JaS18cSE\n"
+                              "ujQffzAbzYmEWh+65sX365BoVyssnbAICN251B9OY+8x5BtfNWr60Zvg23JuyWFn\n"
+                              "gEre39VwcwFnaRnlmY+4O8HnhxH7IlyOe6J3yVspW1R9bQECQQD1dkaCDAhs1aYw\n"
+                              "/GkAyezTI68dKuecrq5x0qQQI2bPpUyWOCQSPFNk+P5ThorBA/vB2Mp0k7YeXAI0\n"
+                              "i8awTFexAkEA0a2+9D5jZDqr/LmfI9hD7wwUyAsxuGAimySIgJ/hyKzStIKSbW4o\n"
+                              "z+7mtqHtBF8yaPqIB9IVAPfjSzuFO95+IwJADk+oCrsC3r2SI/cDdD1RpnnFIvE2\n"
+                              "cccpeo9qa1p1CxQ7I+MAD2QfBJsT0PDeNCS0T/gAzc0y6BA7PK8NlYfN8QJABBeO\n"
+                              "9XdOO0OF3b3FpE5xLPYgZbMKOl3t7vcsjs4P+vmcdxdhQi93Lm+sIv5QANjWxAO3\n"
+                              "qedor4cm8W3s8Lkr3wJBAJLvljubqc03F14NqsG3q7tgcXdTBxDSupOKd1HYOuBh\n"
+                              "VCtBSgydqudZITbbpusys2zPkpjY9u1mhbrQBP55QiY=\n"
+                              "-----END RSA PRIVATE KEY-----\n";
+static const char key_other_curve[] = "-----BEGIN EC PRIVATE KEY-----\n"
+                                      "MHQCAQEEIEhr0efSE7NHwibJ9ljuno4FwMMAga1zdGgKNp61LK3uoAcGBSuBBAAK\n"
+                                      "oUQDQgAEXO7lb3pTAkq0tNFHwuw/0dSBgalQRBw3GXSElvNFgKFdl+bI4R3Z+AoS\n"
+                                      "b5Zf7WC5ADDucJa2cQ/6O7gXABalSw==\n"
+                                      "-----END EC PRIVATE KEY-----\n";
+static const char key_encrypted[] = "-----BEGIN EC PRIVATE KEY-----\n"
+                                    "Proc-Type: 4,ENCRYPTED\n"
+                                    "DEK-Info: AES-128-CBC,8CF05C7F608843034C3FE82D8AF60E2C\n"
+                                    "\n"
+                                    "pNTrm9248SdJsJFa6wID24segujjmTj2sa51nEAHelgUdxh9Eo7Jn7/wd0mVFWtq\n"
+                                    "MxyEzYTlvPlrPYGLRv0A4ATuluzY14Bm1V/cakPPl2Mu78xnTzyTH5xb2jPMEgS2\n"
+                                    "QfDnzcMIanjLmxZPGpN0k4o2fFzgCcKq2hbYqoMBNA0=\n"
+                                    "-----END EC PRIVATE KEY-----\n";
+static const char public_p256[] = "-----BEGIN PUBLIC KEY-----\n"
+                                  "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEj6KaMShgCdkKUxaWfAoN9HQAffi7\n"
+                                  "5aQV8hIjBtLu7pidb/0m82KjDJJbZyRctcr3fdDKe0CFiJQtIXjMamOIBw==\n"
+                                  "-----END PUBLIC KEY-----\n";
+static const char public_p384[] = "-----BEGIN PUBLIC KEY-----\n"
+                                  "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEG9oLDdA83Wbfno1pVheU8JHoe4g8MCjx\n"
+                                  "YCy8CxSTv5Ultp2oTKdo2ItP1g2Q0hds042cvtfr/FoQl0LpXFcSUMjBsCYmBcsV\n"
+                                  "4Q97VJQcPGs4YjK6on+UUXt2ZydzzeCe\n"
+                                  "-----END PUBLIC KEY-----\n";
 static struct bytes signature_of(const struct state_signature *s) { return bytes_of(s->signature, s->signature_len); }
 static struct bytes point_of(const struct state_signature *s) { return bytes_of(s->public_key, s->public_key_len); }
 
@@ -254,8 +244,8 @@ static void many_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(payload_bytes),     cmocka_unit_test(curves),            cmocka_unit_test(keys_do_not_mix),
-        cmocka_unit_test(key_files_refused), cmocka_unit_test(damaged_key_files), cmocka_unit_test(many_threads),
+        cmocka_unit_test(payload_bytes),     cmocka_unit_test(curves),       cmocka_unit_test(keys_do_not_mix), cmocka_unit_test(key_files_refused),
+        cmocka_unit_test(damaged_key_files), cmocka_unit_test(many_threads),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

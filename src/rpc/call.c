@@ -15,10 +15,7 @@ bool rpc_is_loopback(const struct rpc_call *call) { return call->conn->is_loopba
 void *rpc_tls_peer_cert(const struct rpc_call *call) { return call->conn->peer_cert; }
 void **rpc_conn_slot(struct rpc_call *call) { return &call->conn->slot; }
 struct pool_job *rpc_job(struct rpc_call *call) { return &call->job; }
-struct rpc_call *rpc_call_of_job(struct pool_job *job)
-{
-    return (struct rpc_call *)(void *)((char *)job - offsetof(struct rpc_call, job));
-}
+struct rpc_call *rpc_call_of_job(struct pool_job *job) { return (struct rpc_call *)(void *)((char *)job - offsetof(struct rpc_call, job)); }
 void rpc_set_state(struct rpc_call *call, void *state) { call->user_state = state; }
 void *rpc_state(const struct rpc_call *call) { return call->user_state; }
 unsigned rpc_reactor_index(const struct rpc_call *call) { return call->host->index; }

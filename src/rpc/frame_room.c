@@ -14,8 +14,8 @@
 
 struct frame_region {
     struct frame_region *next;
-    uint8_t *base;           /* ROOMS * ROOM_BYTES, mapped */
-    uint8_t free[ROOMS];     /* indexes of the free ones */
+    uint8_t *base;       /* ROOMS * ROOM_BYTES, mapped */
+    uint8_t free[ROOMS]; /* indexes of the free ones */
     unsigned free_count;
 };
 

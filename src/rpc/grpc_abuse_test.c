@@ -526,8 +526,12 @@ static void failing_set_up(void **state)
     shell->env = (struct env){shell, rig_wall, rig_mono, rig_random, rig_log};
     budget_init(&shell->budget, 1 << 30);
     for (long n = 1; !is_through; n++) {
-        struct rpc_options o = {.env = &shell->env, .budget = &shell->budget, .methods = rig_methods, .method_count = 9,
-                                .header_name = "immudb-uuid", .header_value = RIG_UUID};
+        struct rpc_options o = {.env = &shell->env,
+                                .budget = &shell->budget,
+                                .methods = rig_methods,
+                                .method_count = 9,
+                                .header_name = "immudb-uuid",
+                                .header_value = RIG_UUID};
         struct grpc_service *service = NULL;
         enum status st;
 
@@ -552,24 +556,12 @@ static void failing_set_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rapid_reset),
-        cmocka_unit_test(made_us_reset),
-        cmocka_unit_test(held_after_reset),
-        cmocka_unit_test(too_many_streams),
-        cmocka_unit_test(ping_flood),
-        cmocka_unit_test(control_floods),
-        cmocka_unit_test(never_reading),
-        cmocka_unit_test(continuation_flood),
-        cmocka_unit_test(long_headers),
-        cmocka_unit_test(header_bomb),
-        cmocka_unit_test(bad_preface),
-        cmocka_unit_test(uploads_beyond_the_budget),
-        cmocka_unit_test(waiting_ends),
-        cmocka_unit_test(reserve_of_a_sleeper),
-        cmocka_unit_test(exhausted_budget),
-        cmocka_unit_test(unsent_answers_count),
-        cmocka_unit_test(failing_allocations),
-        cmocka_unit_test(failing_set_up),
+        cmocka_unit_test(rapid_reset),          cmocka_unit_test(made_us_reset),        cmocka_unit_test(held_after_reset),
+        cmocka_unit_test(too_many_streams),     cmocka_unit_test(ping_flood),           cmocka_unit_test(control_floods),
+        cmocka_unit_test(never_reading),        cmocka_unit_test(continuation_flood),   cmocka_unit_test(long_headers),
+        cmocka_unit_test(header_bomb),          cmocka_unit_test(bad_preface),          cmocka_unit_test(uploads_beyond_the_budget),
+        cmocka_unit_test(waiting_ends),         cmocka_unit_test(reserve_of_a_sleeper), cmocka_unit_test(exhausted_budget),
+        cmocka_unit_test(unsent_answers_count), cmocka_unit_test(failing_allocations),  cmocka_unit_test(failing_set_up),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

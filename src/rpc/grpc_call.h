@@ -18,9 +18,9 @@ struct rpc_out {
     struct rpc_out *next;
     const uint8_t *data;
     size_t len;
-    size_t sent;           /* of prefix and data */
-    uint8_t *owned;        /* freed once sent */
-    bool is_allocated;     /* the node itself is from malloc */
+    size_t sent;       /* of prefix and data */
+    uint8_t *owned;    /* freed once sent */
+    bool is_allocated; /* the node itself is from malloc */
     uint8_t prefix[GRPC_PREFIX_LEN];
 };
 
@@ -39,36 +39,36 @@ struct rpc_trailer {
 /* A status as it goes on the wire; all pointers live as long as the call. */
 struct rpc_status {
     enum rpc_code code;
-    const char *text;            /* as given, NUL-terminated */
-    const uint8_t *message;      /* percent-encoded */
+    const char *text;       /* as given, NUL-terminated */
+    const uint8_t *message; /* percent-encoded */
     size_t message_len;
-    const uint8_t *details;      /* base64 */
+    const uint8_t *details; /* base64 */
     size_t details_len;
-    uint16_t http_status;        /* 0 = 200 */
-    bool is_early;               /* one HEADERS frame, no initial metadata */
+    uint16_t http_status; /* 0 = 200 */
+    bool is_early;        /* one HEADERS frame, no initial metadata */
 };
 
 struct rpc_call {
     struct grpc_conn *conn;
     struct grpc_host *host;
-    struct rpc_call *next, *prev;         /* in the connection's list, or next in the pool */
+    struct rpc_call *next, *prev;           /* in the connection's list, or next in the pool */
     struct rpc_call *host_next, *host_prev; /* among the host's waiting calls */
-    struct rpc_call *older, *newer;       /* in the service's queue for memory, under its lock */
+    struct rpc_call *older, *newer;         /* in the service's queue for memory, under its lock */
     struct rpc_call *posted_next;
     int32_t stream_id;
     uint8_t state;
-    uint16_t pins;                        /* callbacks under way: not recycled meanwhile */
+    uint16_t pins; /* callbacks under way: not recycled meanwhile */
     bool is_held;
-    bool is_ended;                        /* on_end was called, or there is nothing to report */
-    bool is_half_closed;                  /* by the client */
+    bool is_ended;       /* on_end was called, or there is nothing to report */
+    bool is_half_closed; /* by the client */
     bool is_half_close_told;
-    bool is_initial_sent;                 /* HEADERS submitted */
-    bool is_deferred;                     /* nghttp2 waits for more data */
-    bool is_waiting;                      /* for memory */
-    bool is_wide;                         /* the stream's window was raised to stream_window_bytes */
+    bool is_initial_sent; /* HEADERS submitted */
+    bool is_deferred;     /* nghttp2 waits for more data */
+    bool is_waiting;      /* for memory */
+    bool is_wide;         /* the stream's window was raised to stream_window_bytes */
     bool has_reserve;
-    bool is_over_budget;                  /* no memory even for its headers: to be refused */
-    bool is_unqueued;                     /* a message could not be queued for want of memory */
+    bool is_over_budget; /* no memory even for its headers: to be refused */
+    bool is_unqueued;    /* a message could not be queued for want of memory */
     const struct rpc_method *method;
     uint64_t started_ns, deadline_ns;
     struct timer deadline;
@@ -76,25 +76,25 @@ struct rpc_call {
     /* request */
     struct rpc_header *headers, **headers_end;
     size_t header_bytes;
-    struct bytes path;                    /* only when the method is unknown */
+    struct bytes path; /* only when the method is unknown */
     struct bytes bad_method, encoding, content_type, bad_timeout;
     bool has_content_type, is_grpc, is_post, has_deadline;
-    uint8_t bad_timeout_result;           /* enum grpc_timeout_result */
+    uint8_t bad_timeout_result; /* enum grpc_timeout_result */
     struct bytes request;
-    uint8_t *in;                          /* received and not yet taken; malloc */
+    uint8_t *in; /* received and not yet taken; malloc */
     size_t in_len, in_room, in_admitted;
-    size_t reserved;                      /* of in_admitted: paid by the reserve */
-    size_t window_debt;                   /* received bytes the stream window was not refunded for */
+    size_t reserved;    /* of in_admitted: paid by the reserve */
+    size_t window_debt; /* received bytes the stream window was not refunded for */
     uint64_t received_ns, waiting_since_ns;
-    size_t accounted;                     /* bytes of the budget */
-    size_t arena_accounted;               /* of those, for the arena beyond its first chunk */
+    size_t accounted;       /* bytes of the budget */
+    size_t arena_accounted; /* of those, for the arena beyond its first chunk */
 
     /* answer */
     struct rpc_out *out, **out_end;
-    size_t out_bytes;                     /* queued with prefixes, unsent */
+    size_t out_bytes; /* queued with prefixes, unsent */
     uint64_t progress_ns;
-    struct rpc_status status;             /* settled in SENDING */
-    char abort_text[128];                 /* up to here zeroed but for this one; see grpc_host_new_call() */
+    struct rpc_status status; /* settled in SENDING */
+    char abort_text[128];     /* up to here zeroed but for this one; see grpc_host_new_call() */
 
     /* holder */
     void *user_state;
@@ -109,12 +109,12 @@ struct rpc_call {
     size_t trailer_count;
     struct rpc_out first_out;
     bool is_first_out_used;
-    bool is_replying;                     /* rpc_reply(): the status follows at once */
-    struct arena arena;                   /* the reactor's before and after the handler */
+    bool is_replying;   /* rpc_reply(): the status follows at once */
+    struct arena arena; /* the reactor's before and after the handler */
 
     /* between threads */
-    _Atomic(struct rpc_out *) outbox;     /* newest first; pushed by the holder, emptied by the reactor */
-    _Atomic size_t queued_bytes;          /* as rpc_send() reports it */
+    _Atomic(struct rpc_out *) outbox; /* newest first; pushed by the holder, emptied by the reactor */
+    _Atomic size_t queued_bytes;      /* as rpc_send() reports it */
     _Atomic unsigned post;
     _Atomic bool is_cancelled, is_paused, is_drained_armed;
 };
@@ -157,10 +157,9 @@ void call_post(struct rpc_call *call, unsigned bits);
 void call_finish(struct rpc_call *call);
 /* Tells a handler that nobody waits for it any more. */
 void call_cancel(struct rpc_call *call);
-ssize_t call_data_read(nghttp2_session *session, int32_t stream_id, uint8_t *buf, size_t length, uint32_t *flags,
-                       nghttp2_data_source *source, void *user);
-int call_data_send(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head, size_t length, nghttp2_data_source *source,
-                   void *user);
+ssize_t call_data_read(nghttp2_session *session, int32_t stream_id, uint8_t *buf, size_t length, uint32_t *flags, nghttp2_data_source *source,
+                       void *user);
+int call_data_send(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head, size_t length, nghttp2_data_source *source, void *user);
 
 /* --- grpc_conn.c --- */
 void call_pin(struct rpc_call *call);

@@ -194,8 +194,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
 
     if (frame->headers.cat != NGHTTP2_HCAT_REQUEST)
         return 0;
-    if ((call = call_begin(c, frame->hd.stream_id)) == NULL ||
-        nghttp2_session_set_stream_user_data(session, frame->hd.stream_id, call) != 0) {
+    if ((call = call_begin(c, frame->hd.stream_id)) == NULL || nghttp2_session_set_stream_user_data(session, frame->hd.stream_id, call) != 0) {
         if (call != NULL)
             call_closed(call);
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
@@ -485,8 +484,7 @@ void grpc_conn_drain(struct grpc_conn *c)
     if (c->is_drain_pinged || c->is_going)
         return;
     c->is_drain_pinged = true;
-    if (nghttp2_submit_shutdown_notice(c->session) != 0 ||
-        nghttp2_submit_ping(c->session, NGHTTP2_FLAG_NONE, (const uint8_t *)DRAIN_PING) != 0)
+    if (nghttp2_submit_shutdown_notice(c->session) != 0 || nghttp2_submit_ping(c->session, NGHTTP2_FLAG_NONE, (const uint8_t *)DRAIN_PING) != 0)
         grpc_conn_drain_last(c);
     grpc_conn_touch(c);
 }
@@ -496,8 +494,7 @@ void grpc_conn_drain_last(struct grpc_conn *c)
     if (c->is_going)
         return;
     c->is_going = true;
-    if (nghttp2_submit_goaway(c->session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(c->session), NGHTTP2_NO_ERROR, NULL,
-                              0) != 0)
+    if (nghttp2_submit_goaway(c->session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(c->session), NGHTTP2_NO_ERROR, NULL, 0) != 0)
         c->is_broken = true;
     grpc_conn_touch(c);
 }

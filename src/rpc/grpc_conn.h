@@ -38,32 +38,32 @@
 
 struct grpc_conn {
     struct grpc_host *host;
-    nghttp2_session *session;      /* NULL once closed */
-    struct rpc_call *calls;        /* with a stream, linked by next and prev */
-    struct rpc_call *orphans;      /* closed, but still held by a handler */
-    uint32_t call_count;           /* both */
-    uint32_t held_count;           /* calls with a handler */
-    size_t bytes;                  /* accounted to its calls */
-    size_t unsent_bytes;           /* message bytes queued for sending */
-    uint64_t unsent_since_ns;      /* last time a queued byte went out, or the queue began to fill */
+    nghttp2_session *session; /* NULL once closed */
+    struct rpc_call *calls;   /* with a stream, linked by next and prev */
+    struct rpc_call *orphans; /* closed, but still held by a handler */
+    uint32_t call_count;      /* both */
+    uint32_t held_count;      /* calls with a handler */
+    size_t bytes;             /* accounted to its calls */
+    size_t unsent_bytes;      /* message bytes queued for sending */
+    uint64_t unsent_since_ns; /* last time a queued byte went out, or the queue began to fill */
     struct grpc_conn *dirty_next, *dirty_prev;
-    bool is_dirty, is_going;       /* is_going: GOAWAY with the last id is queued */
+    bool is_dirty, is_going; /* is_going: GOAWAY with the last id is queued */
     bool is_drain_pinged;
-    bool has_settings;             /* the client's preface is complete */
-    bool is_ping_out;              /* own keepalive ping without answer */
-    bool is_broken;                /* nothing more can be fed or pulled */
-    int32_t memo_stream_id;        /* the stream of the last lookup */
+    bool has_settings;      /* the client's preface is complete */
+    bool is_ping_out;       /* own keepalive ping without answer */
+    bool is_broken;         /* nothing more can be fed or pulled */
+    int32_t memo_stream_id; /* the stream of the last lookup */
     struct rpc_call *memo_call;
-    uint64_t received_ns;          /* last bytes from the peer */
-    size_t window_debt;            /* received bytes the connection window was not refunded for yet */
+    uint64_t received_ns; /* last bytes from the peer */
+    size_t window_debt;   /* received bytes the connection window was not refunded for yet */
     uint64_t ping_since_ns;
     uint32_t ping_count;
     uint64_t reset_tat_ns, control_tat_ns; /* rate limits; see rate_allow() */
-    uint8_t *out;                  /* during grpc_conn_pull() */
+    uint8_t *out;                          /* during grpc_conn_pull() */
     size_t out_len, out_room;
     bool is_out_full;
-    void *slot;                    /* the server's memo */
-    void *peer_cert;               /* X509 or NULL; the owner frees it */
+    void *slot;      /* the server's memo */
+    void *peer_cert; /* X509 or NULL; the owner frees it */
     bool is_loopback;
     char peer[64];
     void (*on_unused)(struct grpc_conn *c); /* closed and the last call gone: the owner frees the memory */

@@ -65,9 +65,15 @@ static void answer(struct rpc_call *call)
     uint8_t *owned;
 
     switch (roll(7)) {
-    case 0: rpc_reply(call, bytes_of(some, roll(sizeof(some)))); break;
-    case 1: rpc_finish(call, RPC_NOT_FOUND, "text\n%", bytes_of(some, roll(30))); break;
-    case 2: rpc_finish_early(call, RPC_INTERNAL, "early"); break;
+    case 0:
+        rpc_reply(call, bytes_of(some, roll(sizeof(some))));
+        break;
+    case 1:
+        rpc_finish(call, RPC_NOT_FOUND, "text\n%", bytes_of(some, roll(30)));
+        break;
+    case 2:
+        rpc_finish_early(call, RPC_INTERNAL, "early");
+        break;
     case 3:
         rpc_send(call, bytes_of(some, roll(100)));
         rpc_send(call, bytes_of(some, roll(20000)));
@@ -82,7 +88,9 @@ static void answer(struct rpc_call *call)
         (void)!rpc_trailer(call, "x-bin", bytes_of(some, 10), &err);
         rpc_finish(call, RPC_ABORTED, NULL, bytes_of(NULL, 0));
         break;
-    default: hold(call); return;
+    default:
+        hold(call);
+        return;
     }
 }
 
@@ -152,7 +160,9 @@ static void on_unused(struct grpc_conn *c)
 }
 
 static const struct rpc_method methods[] = {
-    {"/s/u", RPC_UNARY, on_unary, NULL}, {"/s/s", RPC_SERVER_STREAM, on_unary, NULL}, {"/s/c", RPC_CLIENT_STREAM, on_stream, NULL},
+    {"/s/u", RPC_UNARY, on_unary, NULL},
+    {"/s/s", RPC_SERVER_STREAM, on_unary, NULL},
+    {"/s/c", RPC_CLIENT_STREAM, on_stream, NULL},
     {"/s/b", RPC_BIDI, on_stream, NULL},
 };
 static const char *const services[] = {"s"};
@@ -164,13 +174,18 @@ static void stir(struct grpc_host *h, struct grpc_conn *c)
         struct rpc_call *call = world->held[roll((unsigned)world->held_count)];
 
         switch (roll(4)) {
-        case 0: rpc_resume(call); break;
-        case 1: rpc_pause(call); break;
+        case 0:
+            rpc_resume(call);
+            break;
+        case 1:
+            rpc_pause(call);
+            break;
         case 2:
             drop(call);
             answer(call);
             break;
-        default: break;
+        default:
+            break;
         }
     }
     grpc_host_run_posted(h);
@@ -225,8 +240,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     /* A small budget now and then: waiting, refusals and the reserve. */
     budget_init(&budget, (data[0] & 8) ? (size_t)2 << 20 : (size_t)1 << 30);
     struct rpc_options o = {
-        .env = &env, .budget = &budget, .methods = methods, .method_count = 4, .services = services, .service_count = 1,
-        .header_name = "immudb-uuid", .header_value = "c0000000000000000000", .on_end = on_end, .ctx = &w,
+        .env = &env,
+        .budget = &budget,
+        .methods = methods,
+        .method_count = 4,
+        .services = services,
+        .service_count = 1,
+        .header_name = "immudb-uuid",
+        .header_value = "c0000000000000000000",
+        .on_end = on_end,
+        .ctx = &w,
         .limits = {.message_bytes_max = 300000, .stream_window_bytes = 100000},
     };
     if (grpc_service_open(&o, &service, &err) != ST_OK || grpc_host_open(&host, service, 0, NULL, &err) != ST_OK)

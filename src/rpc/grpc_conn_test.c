@@ -62,19 +62,15 @@ static void refusals(void **state)
         {"POST", "/t.S/Echo", NULL, NULL, NULL, "415", "3", "invalid gRPC request content-type \"\""},
         {"GET", "/t.S/Echo", "application/grpc", NULL, NULL, "405", "13", "Received a HEADERS frame with :method \"GET\" which should be POST"},
         {"GET", "/t.S/Echo", "text/html", NULL, NULL, "415", "3", "invalid gRPC request content-type \"text/html\""},
-        {"POST", "/t.S/Echo", "application/grpc", "1", NULL, "400", "13",
-         "malformed grpc-timeout: transport: timeout string is too short: \"1\""},
+        {"POST", "/t.S/Echo", "application/grpc", "1", NULL, "400", "13", "malformed grpc-timeout: transport: timeout string is too short: \"1\""},
         {"POST", "/t.S/Echo", "application/grpc", "1x", NULL, "400", "13",
          "malformed grpc-timeout: transport: timeout unit is not recognized: \"1x\""},
         {"POST", "/t.S/Echo", "application/grpc", "123456789S", NULL, "400", "13",
          "malformed grpc-timeout: transport: timeout string is too long: \"123456789S\""},
-        {"POST", "/t.S/Echo", "application/grpc", "a1S", NULL, "400", "13",
-         "malformed grpc-timeout: transport: timeout is not a number: \"a1S\""},
+        {"POST", "/t.S/Echo", "application/grpc", "a1S", NULL, "400", "13", "malformed grpc-timeout: transport: timeout is not a number: \"a1S\""},
         {"POST", "/t.S/Echo", "application/grpc", "0m", NULL, "200", "4", "context deadline exceeded"},
-        {"POST", "/t.S/Echo", "application/grpc", NULL, "gzip", "200", "12",
-         "grpc: Decompressor is not installed for grpc-encoding \"gzip\""},
-        {"POST", "/t.S/Bidi", "application/grpc", NULL, "deflate", "200", "12",
-         "grpc: Decompressor is not installed for grpc-encoding \"deflate\""},
+        {"POST", "/t.S/Echo", "application/grpc", NULL, "gzip", "200", "12", "grpc: Decompressor is not installed for grpc-encoding \"gzip\""},
+        {"POST", "/t.S/Bidi", "application/grpc", NULL, "deflate", "200", "12", "grpc: Decompressor is not installed for grpc-encoding \"deflate\""},
     };
     struct rig *r = rig_open(NULL);
 
@@ -109,9 +105,14 @@ static void refusals(void **state)
 static void identity_encoding_is_fine(void **state)
 {
     struct rig *r = rig_open(NULL);
-    nghttp2_nv nv[] = {rig_nv(":method", "POST"), rig_nv(":scheme", "http"), rig_nv(":path", "/t.S/Echo"), rig_nv(":authority", "h"),
-                       rig_nv("content-type", "application/grpc+proto"), rig_nv("grpc-encoding", "identity"),
-                       rig_nv("grpc-accept-encoding", "identity,deflate,gzip"), rig_nv("grpc-timeout", "1H")};
+    nghttp2_nv nv[] = {rig_nv(":method", "POST"),
+                       rig_nv(":scheme", "http"),
+                       rig_nv(":path", "/t.S/Echo"),
+                       rig_nv(":authority", "h"),
+                       rig_nv("content-type", "application/grpc+proto"),
+                       rig_nv("grpc-encoding", "identity"),
+                       rig_nv("grpc-accept-encoding", "identity,deflate,gzip"),
+                       rig_nv("grpc-timeout", "1H")};
     struct rig_stream *s = rig_request(r, nv, sizeof(nv) / sizeof(nv[0]), "\0\0\0\0\1x", 6, true);
 
     (void)state;
@@ -208,10 +209,19 @@ static void byte_by_byte(void **state)
 static void metadata(void **state)
 {
     struct rig *r = rig_open(NULL);
-    nghttp2_nv nv[] = {rig_nv(":method", "POST"), rig_nv(":scheme", "http"), rig_nv(":path", "/t.S/Hold"), rig_nv(":authority", "h"),
-                       rig_nv("content-type", "application/grpc"), rig_nv("sessionid", "abc"), rig_nv("sessionid", "second"),
-                       rig_nv("empty", ""), rig_nv("a-bin", "Zm9v"), rig_nv("b-bin", "Zm8="), rig_nv("c-bin", "Zg,Zm8"),
-                       rig_nv("d-bin", "!!!"), rig_nv("user-agent", "grpc-go/1")};
+    nghttp2_nv nv[] = {rig_nv(":method", "POST"),
+                       rig_nv(":scheme", "http"),
+                       rig_nv(":path", "/t.S/Hold"),
+                       rig_nv(":authority", "h"),
+                       rig_nv("content-type", "application/grpc"),
+                       rig_nv("sessionid", "abc"),
+                       rig_nv("sessionid", "second"),
+                       rig_nv("empty", ""),
+                       rig_nv("a-bin", "Zm9v"),
+                       rig_nv("b-bin", "Zm8="),
+                       rig_nv("c-bin", "Zg,Zm8"),
+                       rig_nv("d-bin", "!!!"),
+                       rig_nv("user-agent", "grpc-go/1")};
     struct bytes v;
     struct err err;
 

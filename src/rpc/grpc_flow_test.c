@@ -412,16 +412,11 @@ static void idle_gives_memory_back(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pause_and_resume),
-        cmocka_unit_test(a_paused_stream_blocks_nobody),
-        cmocka_unit_test(back_pressure),
-        cmocka_unit_test(deadlines),
-        cmocka_unit_test(deadline_while_sending),
-        cmocka_unit_test(zero_windows),
-        cmocka_unit_test(stalled_requests),
-        cmocka_unit_test(resets_at_every_point),
-        cmocka_unit_test(other_threads),
-        cmocka_unit_test(held_beyond_the_connection),
+        cmocka_unit_test(pause_and_resume),       cmocka_unit_test(a_paused_stream_blocks_nobody),
+        cmocka_unit_test(back_pressure),          cmocka_unit_test(deadlines),
+        cmocka_unit_test(deadline_while_sending), cmocka_unit_test(zero_windows),
+        cmocka_unit_test(stalled_requests),       cmocka_unit_test(resets_at_every_point),
+        cmocka_unit_test(other_threads),          cmocka_unit_test(held_beyond_the_connection),
         cmocka_unit_test(idle_gives_memory_back),
     };
 

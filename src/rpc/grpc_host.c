@@ -6,10 +6,10 @@
 
 #include "rpc/grpc_call.h"
 
-#define TICK_NS UINT64_C(1000000000)       /* recycled calls and spare credit nobody needed for so long are given back */
-#define WAIT_TICK_NS UINT64_C(5000000)     /* how often waiting calls look for memory */
+#define TICK_NS UINT64_C(1000000000)   /* recycled calls and spare credit nobody needed for so long are given back */
+#define WAIT_TICK_NS UINT64_C(5000000) /* how often waiting calls look for memory */
 #define CREDIT_SLAB_MAX ((size_t)256 << 10)
-#define POOL_MAX 4096                      /* recycled calls kept at most */
+#define POOL_MAX 4096 /* recycled calls kept at most */
 
 #define CALL_BASE_BYTES (sizeof(struct rpc_call) + GRPC_CALL_ROOM_BYTES)
 
@@ -50,8 +50,7 @@ static void on_tick(struct timer *timer)
     }
 }
 
-enum status grpc_host_open(struct grpc_host *h, struct grpc_service *s, unsigned index, void (*wake)(struct grpc_host *h),
-                           struct err *err)
+enum status grpc_host_open(struct grpc_host *h, struct grpc_service *s, unsigned index, void (*wake)(struct grpc_host *h), struct err *err)
 {
     size_t slab = s->options.budget->share[BUDGET_REQUEST] / 256;
 

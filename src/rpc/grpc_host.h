@@ -20,8 +20,8 @@ struct grpc_conn;
 
 /* Written by the reactor alone, read by anybody: relaxed loads and stores. */
 struct grpc_counters {
-    _Atomic uint64_t connections_open, connections_total, streams_open, calls_total, calls_running, goaways_sent, resets_received,
-        bytes_in, bytes_out;
+    _Atomic uint64_t connections_open, connections_total, streams_open, calls_total, calls_running, goaways_sent, resets_received, bytes_in,
+        bytes_out;
 };
 static inline void counter_add(_Atomic uint64_t *counter, uint64_t n)
 {
@@ -35,26 +35,25 @@ static inline void counter_sub(_Atomic uint64_t *counter, uint64_t n)
 struct grpc_host {
     struct grpc_service *service;
     unsigned index;
-    pthread_t thread;             /* the owner; set before the first connection */
-    uint64_t now_ns;              /* brought up to date once per turn */
+    pthread_t thread; /* the owner; set before the first connection */
+    uint64_t now_ns;  /* brought up to date once per turn */
     struct timers timers;
-    struct frame_rooms rooms;     /* memory of HTTP/2 sessions */
-    struct timer tick;            /* housekeeping; armed while there is something to keep */
-    struct grpc_conn *dirty;      /* connections to be flushed, linked by dirty_next */
-    struct rpc_call *pool;        /* recycled calls, last used first */
-    size_t pool_count, pool_low;  /* pool_low: fewest since the last tick, i.e. how many nobody needed */
-    struct rpc_call *waiting;     /* calls that wait for memory, linked by host_next */
-    struct rpc_call *reserve_of;  /* the call with the server's reserve, when it is one of ours */
-    size_t credit, credit_slab;   /* bytes taken from the budget and not yet given to a call */
+    struct frame_rooms rooms;    /* memory of HTTP/2 sessions */
+    struct timer tick;           /* housekeeping; armed while there is something to keep */
+    struct grpc_conn *dirty;     /* connections to be flushed, linked by dirty_next */
+    struct rpc_call *pool;       /* recycled calls, last used first */
+    size_t pool_count, pool_low; /* pool_low: fewest since the last tick, i.e. how many nobody needed */
+    struct rpc_call *waiting;    /* calls that wait for memory, linked by host_next */
+    struct rpc_call *reserve_of; /* the call with the server's reserve, when it is one of ours */
+    size_t credit, credit_slab;  /* bytes taken from the budget and not yet given to a call */
     struct grpc_counters counters;
     _Alignas(64) _Atomic(struct rpc_call *) posted; /* newest first */
     _Atomic bool is_asleep;
-    _Atomic size_t posters;       /* threads inside grpc_host_post() */
+    _Atomic size_t posters;            /* threads inside grpc_host_post() */
     void (*wake)(struct grpc_host *h); /* called by other threads; may be NULL */
 };
 
-MUST_USE enum status grpc_host_open(struct grpc_host *h, struct grpc_service *s, unsigned index, void (*wake)(struct grpc_host *h),
-                                    struct err *err);
+MUST_USE enum status grpc_host_open(struct grpc_host *h, struct grpc_service *s, unsigned index, void (*wake)(struct grpc_host *h), struct err *err);
 /* No call and no connection may be left. */
 void grpc_host_close(struct grpc_host *h);
 void grpc_host_run_posted(struct grpc_host *h);

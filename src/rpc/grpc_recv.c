@@ -14,17 +14,14 @@
 #include "rpc/grpc_call.h"
 
 #define IN_ROOM_MIN 4096
-#define IN_ROOM_KEPT 65536 /* a stream's buffer above this is freed when it is empty */
+#define IN_ROOM_KEPT 65536   /* a stream's buffer above this is freed when it is empty */
 #define LARGE_PERCENT_MAX 88 /* of the requests' share of the budget */
 #define QUOTED_MAX 128
 #define TEXT_MAX 512
 #define NO_MEMORY_TEXT "server is short of memory for requests"
 
 static const struct rpc_limits *limits_of(const struct rpc_call *call) { return &call->host->service->options.limits; }
-static bool is_stream_in(const struct rpc_call *call)
-{
-    return call->method->kind == RPC_CLIENT_STREAM || call->method->kind == RPC_BIDI;
-}
+static bool is_stream_in(const struct rpc_call *call) { return call->method->kind == RPC_CLIENT_STREAM || call->method->kind == RPC_BIDI; }
 
 static size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 /* No handler has begun: refused without initial metadata. */
@@ -99,8 +96,7 @@ bool call_header(struct rpc_call *call, struct bytes name, struct bytes value)
 }
 
 /* Refuses with a text of three parts, the middle one from the client: quoted and cut. */
-static void refuse(struct rpc_call *call, uint16_t http_status, enum rpc_code code, const char *before, struct bytes value,
-                   const char *after)
+static void refuse(struct rpc_call *call, uint16_t http_status, enum rpc_code code, const char *before, struct bytes value, const char *after)
 {
     char *text = arena_alloc(&call->arena, TEXT_MAX), quoted[QUOTED_MAX];
 
@@ -314,8 +310,8 @@ static bool admit(struct rpc_call *call, size_t len)
         call->reserved += more;
     } else {
         /* Large requests leave room for small calls, and for the first window of others. */
-        if (len > GRPC_FIRST_WINDOW_BYTES && (budget_pressure(s->options.budget, BUDGET_REQUEST) >= LARGE_PERCENT_MAX ||
-                                              call->conn->bytes + more > s->conn_large_bytes_max))
+        if (len > GRPC_FIRST_WINDOW_BYTES &&
+            (budget_pressure(s->options.budget, BUDGET_REQUEST) >= LARGE_PERCENT_MAX || call->conn->bytes + more > s->conn_large_bytes_max))
             return false;
         if (!call_try_take_bytes(call, more))
             return false;
@@ -355,8 +351,7 @@ static bool refund_window(struct rpc_call *call)
     if (left > 0 && !admit(call, call->in_len + min_size(left, window)))
         return false;
     /* A stream that carries much gets a wide window when there is memory for it; with a small one it is slower, not stuck. */
-    if (open < 0 || left > (size_t)open ||
-        (call->window_debt >= GRPC_FIRST_WINDOW_BYTES / 2 && !call->is_wide && call_try_take_bytes(call, window)))
+    if (open < 0 || left > (size_t)open || (call->window_debt >= GRPC_FIRST_WINDOW_BYTES / 2 && !call->is_wide && call_try_take_bytes(call, window)))
         widen_window(call);
     if (nghttp2_session_consume_stream(call->conn->session, call->stream_id, call->window_debt) == NGHTTP2_ERR_NOMEM)
         call->conn->is_broken = true;
@@ -482,8 +477,7 @@ static void take_request(struct rpc_call *call, const uint8_t *data, size_t len)
 
 static bool may_deliver(const struct rpc_call *call)
 {
-    return call->state == CALL_RUNNING && call->is_held && call->on_message != NULL &&
-           !atomic_load_explicit(&call->is_paused, memory_order_acquire);
+    return call->state == CALL_RUNNING && call->is_held && call->on_message != NULL && !atomic_load_explicit(&call->is_paused, memory_order_acquire);
 }
 
 /* Delivers the whole messages in data; returns the bytes taken. */

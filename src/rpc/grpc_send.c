@@ -123,8 +123,8 @@ void call_advance(struct rpc_call *call)
     grpc_conn_touch(call->conn);
 }
 
-ssize_t call_data_read(nghttp2_session *session, int32_t stream_id, uint8_t *buf, size_t length, uint32_t *flags,
-                       nghttp2_data_source *source, void *user)
+ssize_t call_data_read(nghttp2_session *session, int32_t stream_id, uint8_t *buf, size_t length, uint32_t *flags, nghttp2_data_source *source,
+                       void *user)
 {
     struct rpc_call *call = source->ptr;
     size_t n = call->out_bytes < length ? call->out_bytes : length;
@@ -219,8 +219,7 @@ static uint8_t *copy_out(struct rpc_call *call, uint8_t *to, size_t length)
     return to;
 }
 
-int call_data_send(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head, size_t length, nghttp2_data_source *source,
-                   void *user)
+int call_data_send(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head, size_t length, nghttp2_data_source *source, void *user)
 {
     struct rpc_call *call = source->ptr;
     struct grpc_conn *c = user;

@@ -35,10 +35,9 @@ static enum status limits_check(const struct rpc_limits *l, struct err *err)
 {
     if (l->message_bytes_max > UINT32_MAX - GRPC_PREFIX_LEN)
         return err_set(err, ST_INVALID, 0, "message limit of %zu bytes", l->message_bytes_max);
-    if (l->stream_window_bytes < 65535 || l->stream_window_bytes > INT32_MAX || l->conn_window_bytes < 65535 ||
-        l->conn_window_bytes > INT32_MAX)
-        return err_set(err, ST_INVALID, 0, "windows of %u and %u bytes: 65535 to 2147483647 are possible",
-                       l->stream_window_bytes, l->conn_window_bytes);
+    if (l->stream_window_bytes < 65535 || l->stream_window_bytes > INT32_MAX || l->conn_window_bytes < 65535 || l->conn_window_bytes > INT32_MAX)
+        return err_set(err, ST_INVALID, 0, "windows of %u and %u bytes: 65535 to 2147483647 are possible", l->stream_window_bytes,
+                       l->conn_window_bytes);
     return ST_OK;
 }
 

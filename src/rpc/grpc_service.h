@@ -11,16 +11,16 @@
 #include "base/err.h"
 #include "rpc/rpc.h"
 
-#define GRPC_RESET_BURST 10000u     /* streams a peer may reset in one go ... */
-#define GRPC_RESETS_PER_S 1000u     /* ... and per second in the long run: cancelling clients are legal */
-#define GRPC_CONTROL_BURST 1000u    /* SETTINGS, PRIORITY and empty DATA frames in one go ... */
+#define GRPC_RESET_BURST 10000u  /* streams a peer may reset in one go ... */
+#define GRPC_RESETS_PER_S 1000u  /* ... and per second in the long run: cancelling clients are legal */
+#define GRPC_CONTROL_BURST 1000u /* SETTINGS, PRIORITY and empty DATA frames in one go ... */
 #define GRPC_CONTROLS_PER_S 100u
-#define GRPC_CONTINUATIONS_MAX 8    /* CONTINUATION frames behind one HEADERS frame */
-#define GRPC_OUTBOUND_ACK_MAX 1000  /* unsent answers to PING and SETTINGS */
-#define GRPC_MESSAGE_TEXT_MAX 8192  /* encoded bytes of grpc-message; longer texts are cut */
-#define GRPC_DETAILS_MAX 24576      /* bytes of grpc-status-details-bin before base64; longer ones are left out */
-#define GRPC_TRAILERS_MAX 16        /* trailers a call may add */
-#define GRPC_CALL_ROOM_BYTES 8192   /* ordinary chunk of a call's arena */
+#define GRPC_CONTINUATIONS_MAX 8      /* CONTINUATION frames behind one HEADERS frame */
+#define GRPC_OUTBOUND_ACK_MAX 1000    /* unsent answers to PING and SETTINGS */
+#define GRPC_MESSAGE_TEXT_MAX 8192    /* encoded bytes of grpc-message; longer texts are cut */
+#define GRPC_DETAILS_MAX 24576        /* bytes of grpc-status-details-bin before base64; longer ones are left out */
+#define GRPC_TRAILERS_MAX 16          /* trailers a call may add */
+#define GRPC_CALL_ROOM_BYTES 8192     /* ordinary chunk of a call's arena */
 #define GRPC_SMALL_MESSAGE_BYTES 6144 /* requests up to this length are kept in the arena */
 
 #define GRPC_FIRST_WINDOW_BYTES 65535u /* of a stream, before memory for more is accounted */
@@ -37,7 +37,7 @@ struct grpc_admission {
 };
 
 struct grpc_service {
-    struct rpc_options options; /* limits with defaults filled in */
+    struct rpc_options options;      /* limits with defaults filled in */
     const struct rpc_method **table; /* open addressing; table_mask + 1 slots, at most half of them used */
     size_t table_mask;
     uint64_t table_seed;
@@ -45,8 +45,8 @@ struct grpc_service {
     nghttp2_option *h2_option;
     nghttp2_nv initial[3];
     size_t initial_len;
-    size_t conn_bytes_max;           /* of unanswered requests and unsent answers on one connection */
-    size_t conn_large_bytes_max;     /* the same, as far as requests of more than a first window may fill it */
+    size_t conn_bytes_max;       /* of unanswered requests and unsent answers on one connection */
+    size_t conn_large_bytes_max; /* the same, as far as requests of more than a first window may fill it */
     _Atomic bool is_draining;
     struct grpc_admission admission;
 };

@@ -4,12 +4,13 @@
 #include "rpc/rpc_raw.h"
 
 enum state { RECEIVING, PARTLY, UNARY_RUNNING, UNARY_HALF, STREAM_RUNNING, STREAM_HALF, SENDING, SENDING_HALF, ANSWERED, RESET, STATES };
-static const char *const state_names[] = {"receiving", "partly", "unary running", "unary half-closed", "stream running",
-                                          "stream half-closed", "sending", "sending half-closed", "answered", "reset"};
+static const char *const state_names[] = {"receiving",          "partly",  "unary running",       "unary half-closed", "stream running",
+                                          "stream half-closed", "sending", "sending half-closed", "answered",          "reset"};
 
 enum frame { DATA, DATA_END, EMPTY_END, TRAILERS, HEADERS_AGAIN, RST, UPDATE, UPDATE_ZERO, PRIORITY, UNKNOWN, CONTINUATION, PUSH, GOAWAY, FRAMES };
-static const char *const frame_names[] = {"DATA", "DATA+END", "empty DATA+END", "trailers", "HEADERS without END", "RST_STREAM", "WINDOW_UPDATE",
-                                          "WINDOW_UPDATE 0", "PRIORITY", "unknown type", "CONTINUATION", "PUSH_PROMISE", "GOAWAY"};
+static const char *const frame_names[] = {"DATA",         "DATA+END",      "empty DATA+END",  "trailers", "HEADERS without END",
+                                          "RST_STREAM",   "WINDOW_UPDATE", "WINDOW_UPDATE 0", "PRIORITY", "unknown type",
+                                          "CONTINUATION", "PUSH_PROMISE",  "GOAWAY"};
 
 /* What becomes of it:
  *   .  nothing: the call is as it was
@@ -18,19 +19,141 @@ static const char *const frame_names[] = {"DATA", "DATA+END", "empty DATA+END", 
  *   e  refused or ended with a status; the call is over
  *   x  the call is gone, without answer (a handler that holds it is told)
  *   !  connection error: GOAWAY */
+/* clang-format off: a table */
 static const char *const table[STATES] = {
     /*                       DATA D+END E+END TRAIL HEADR RST  UPD  UPD0 PRIO UNKN CONT PUSH GOAWAY */
-    [RECEIVING]      = "m" "m" "e" "e" "x" "x" "." "!" "." "." "!" "!" ".",
-    [PARTLY]         = "m" "m" "e" "e" "x" "x" "." "!" "." "." "!" "!" ".",
-    [UNARY_RUNNING]  = "." "h" "h" "h" "x" "x" "." "!" "." "." "!" "!" ".",
-    [UNARY_HALF]     = "!" "!" "!" "!" "!" "x" "." "!" "." "." "!" "!" ".",
-    [STREAM_RUNNING] = "m" "m" "h" "h" "x" "x" "." "!" "." "." "!" "!" ".",
-    [STREAM_HALF]    = "!" "!" "!" "!" "!" "x" "." "!" "." "." "!" "!" ".",
-    [SENDING]        = "." "h" "h" "h" "x" "x" "." "!" "." "." "!" "!" ".",
-    [SENDING_HALF]   = "!" "!" "!" "!" "!" "x" "." "!" "." "." "!" "!" ".",
-    [ANSWERED]       = "." "." "." "." "." "." "." "." "." "." "!" "!" ".",
-    [RESET]          = "." "." "." "." "." "." "." "." "." "." "!" "!" ".",
+    [RECEIVING] = "m"
+                  "m"
+                  "e"
+                  "e"
+                  "x"
+                  "x"
+                  "."
+                  "!"
+                  "."
+                  "."
+                  "!"
+                  "!"
+                  ".",
+    [PARTLY] = "m"
+               "m"
+               "e"
+               "e"
+               "x"
+               "x"
+               "."
+               "!"
+               "."
+               "."
+               "!"
+               "!"
+               ".",
+    [UNARY_RUNNING] = "."
+                      "h"
+                      "h"
+                      "h"
+                      "x"
+                      "x"
+                      "."
+                      "!"
+                      "."
+                      "."
+                      "!"
+                      "!"
+                      ".",
+    [UNARY_HALF] = "!"
+                   "!"
+                   "!"
+                   "!"
+                   "!"
+                   "x"
+                   "."
+                   "!"
+                   "."
+                   "."
+                   "!"
+                   "!"
+                   ".",
+    [STREAM_RUNNING] = "m"
+                       "m"
+                       "h"
+                       "h"
+                       "x"
+                       "x"
+                       "."
+                       "!"
+                       "."
+                       "."
+                       "!"
+                       "!"
+                       ".",
+    [STREAM_HALF] = "!"
+                    "!"
+                    "!"
+                    "!"
+                    "!"
+                    "x"
+                    "."
+                    "!"
+                    "."
+                    "."
+                    "!"
+                    "!"
+                    ".",
+    [SENDING] = "."
+                "h"
+                "h"
+                "h"
+                "x"
+                "x"
+                "."
+                "!"
+                "."
+                "."
+                "!"
+                "!"
+                ".",
+    [SENDING_HALF] = "!"
+                     "!"
+                     "!"
+                     "!"
+                     "!"
+                     "x"
+                     "."
+                     "!"
+                     "."
+                     "."
+                     "!"
+                     "!"
+                     ".",
+    [ANSWERED] = "."
+                 "."
+                 "."
+                 "."
+                 "."
+                 "."
+                 "."
+                 "."
+                 "."
+                 "."
+                 "!"
+                 "!"
+                 ".",
+    [RESET] = "."
+              "."
+              "."
+              "."
+              "."
+              "."
+              "."
+              "."
+              "."
+              "."
+              "!"
+              "!"
+              ".",
 };
+/* clang-format on */
 
 static const uint8_t message[] = {0, 0, 0, 0, 1, 'x'};
 
@@ -60,10 +183,23 @@ static void enter(struct raw *w, enum state state)
         raw_reset(w, 1);
     assert_true(raw_flush(w, true));
     switch (state) {
-    case RECEIVING: case PARTLY: assert_int_equal(only_call(w)->state, CALL_RECEIVING); break;
-    case UNARY_RUNNING: case UNARY_HALF: case STREAM_RUNNING: case STREAM_HALF: assert_int_equal(only_call(w)->state, CALL_RUNNING); break;
-    case SENDING: case SENDING_HALF: assert_int_equal(only_call(w)->state, CALL_SENDING); break;
-    default: assert_null(only_call(w)); break;
+    case RECEIVING:
+    case PARTLY:
+        assert_int_equal(only_call(w)->state, CALL_RECEIVING);
+        break;
+    case UNARY_RUNNING:
+    case UNARY_HALF:
+    case STREAM_RUNNING:
+    case STREAM_HALF:
+        assert_int_equal(only_call(w)->state, CALL_RUNNING);
+        break;
+    case SENDING:
+    case SENDING_HALF:
+        assert_int_equal(only_call(w)->state, CALL_SENDING);
+        break;
+    default:
+        assert_null(only_call(w));
+        break;
     }
 }
 
@@ -72,26 +208,48 @@ static void send_frame(struct raw *w, enum frame frame, enum state state)
     uint8_t block[512];
 
     switch (frame) {
-    case DATA: case DATA_END:
+    case DATA:
+    case DATA_END:
         if (state == PARTLY)
             raw_frame(w, NGHTTP2_DATA, frame == DATA ? 0 : NGHTTP2_FLAG_END_STREAM, 1, "abcdef", 6);
         else
             raw_frame(w, NGHTTP2_DATA, frame == DATA ? 0 : NGHTTP2_FLAG_END_STREAM, 1, message, 6);
         break;
-    case EMPTY_END: raw_frame(w, NGHTTP2_DATA, NGHTTP2_FLAG_END_STREAM, 1, "", 0); break;
+    case EMPTY_END:
+        raw_frame(w, NGHTTP2_DATA, NGHTTP2_FLAG_END_STREAM, 1, "", 0);
+        break;
     case TRAILERS:
         raw_frame(w, NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS | NGHTTP2_FLAG_END_STREAM, 1, block, put_header(block, "x-trailer", "1"));
         break;
-    case HEADERS_AGAIN: raw_frame(w, NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS, 1, block, put_header(block, "x-trailer", "1")); break;
-    case RST: raw_reset(w, 1); break;
-    case UPDATE: raw_frame(w, NGHTTP2_WINDOW_UPDATE, 0, 1, "\0\0\0\1", 4); break;
-    case UPDATE_ZERO: raw_frame(w, NGHTTP2_WINDOW_UPDATE, 0, 1, "\0\0\0\0", 4); break;
-    case PRIORITY: raw_frame(w, NGHTTP2_PRIORITY, 0, 1, "\0\0\0\0\1", 5); break;
-    case UNKNOWN: raw_frame(w, 0xfa, 0xff, 1, "anything", 8); break;
-    case CONTINUATION: raw_frame(w, NGHTTP2_CONTINUATION, NGHTTP2_FLAG_END_HEADERS, 1, block, put_header(block, "a", "b")); break;
-    case PUSH: raw_frame(w, NGHTTP2_PUSH_PROMISE, NGHTTP2_FLAG_END_HEADERS, 1, "\0\0\0\2", 4); break;
-    case GOAWAY: raw_frame(w, NGHTTP2_GOAWAY, 0, 0, "\0\0\0\0\0\0\0\0", 8); break;
-    case FRAMES: break;
+    case HEADERS_AGAIN:
+        raw_frame(w, NGHTTP2_HEADERS, NGHTTP2_FLAG_END_HEADERS, 1, block, put_header(block, "x-trailer", "1"));
+        break;
+    case RST:
+        raw_reset(w, 1);
+        break;
+    case UPDATE:
+        raw_frame(w, NGHTTP2_WINDOW_UPDATE, 0, 1, "\0\0\0\1", 4);
+        break;
+    case UPDATE_ZERO:
+        raw_frame(w, NGHTTP2_WINDOW_UPDATE, 0, 1, "\0\0\0\0", 4);
+        break;
+    case PRIORITY:
+        raw_frame(w, NGHTTP2_PRIORITY, 0, 1, "\0\0\0\0\1", 5);
+        break;
+    case UNKNOWN:
+        raw_frame(w, 0xfa, 0xff, 1, "anything", 8);
+        break;
+    case CONTINUATION:
+        raw_frame(w, NGHTTP2_CONTINUATION, NGHTTP2_FLAG_END_HEADERS, 1, block, put_header(block, "a", "b"));
+        break;
+    case PUSH:
+        raw_frame(w, NGHTTP2_PUSH_PROMISE, NGHTTP2_FLAG_END_HEADERS, 1, "\0\0\0\2", 4);
+        break;
+    case GOAWAY:
+        raw_frame(w, NGHTTP2_GOAWAY, 0, 0, "\0\0\0\0\0\0\0\0", 8);
+        break;
+    case FRAMES:
+        break;
     }
 }
 
@@ -104,8 +262,7 @@ static struct seen look(struct raw *w)
 {
     struct rig *r = w->rig;
 
-    return (struct seen){r->handler_calls, r->messages, r->half_closes, r->ended, r->cancels,
-                         only_call(w) != NULL && only_call(w)->is_half_closed};
+    return (struct seen){r->handler_calls, r->messages, r->half_closes, r->ended, r->cancels, only_call(w) != NULL && only_call(w)->is_half_closed};
 }
 
 /* One letter for what happened. */

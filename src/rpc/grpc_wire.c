@@ -14,13 +14,26 @@ enum grpc_timeout_result grpc_timeout_parse(struct bytes value, uint64_t *out_ns
     if (value.len > 9)
         return GRPC_TIMEOUT_LONG;
     switch (value.data[value.len - 1]) {
-    case 'H': unit_ns = UINT64_C(3600000000000); break;
-    case 'M': unit_ns = UINT64_C(60000000000); break;
-    case 'S': unit_ns = UINT64_C(1000000000); break;
-    case 'm': unit_ns = UINT64_C(1000000); break;
-    case 'u': unit_ns = UINT64_C(1000); break;
-    case 'n': unit_ns = 1; break;
-    default: return GRPC_TIMEOUT_UNIT;
+    case 'H':
+        unit_ns = UINT64_C(3600000000000);
+        break;
+    case 'M':
+        unit_ns = UINT64_C(60000000000);
+        break;
+    case 'S':
+        unit_ns = UINT64_C(1000000000);
+        break;
+    case 'm':
+        unit_ns = UINT64_C(1000000);
+        break;
+    case 'u':
+        unit_ns = UINT64_C(1000);
+        break;
+    case 'n':
+        unit_ns = 1;
+        break;
+    default:
+        return GRPC_TIMEOUT_UNIT;
     }
     for (size_t i = 0; i + 1 < value.len; i++) {
         if (value.data[i] < '0' || value.data[i] > '9')

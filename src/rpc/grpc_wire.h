@@ -17,10 +17,10 @@ static inline void grpc_prefix_write(uint8_t prefix[GRPC_PREFIX_LEN], uint32_t l
 
 enum grpc_timeout_result {
     GRPC_TIMEOUT_OK = 0,
-    GRPC_TIMEOUT_SHORT,  /* fewer than two characters */
-    GRPC_TIMEOUT_LONG,   /* more than eight digits */
-    GRPC_TIMEOUT_UNIT,   /* last character is none of H M S m u n */
-    GRPC_TIMEOUT_DIGITS  /* something else than digits in front of it */
+    GRPC_TIMEOUT_SHORT, /* fewer than two characters */
+    GRPC_TIMEOUT_LONG,  /* more than eight digits */
+    GRPC_TIMEOUT_UNIT,  /* last character is none of H M S m u n */
+    GRPC_TIMEOUT_DIGITS /* something else than digits in front of it */
 };
 /* Value of a grpc-timeout header into nanoseconds; saturates at UINT64_MAX. *out_ns is 0 unless GRPC_TIMEOUT_OK. */
 enum grpc_timeout_result grpc_timeout_parse(struct bytes value, uint64_t *out_ns);

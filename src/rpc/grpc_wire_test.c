@@ -198,8 +198,9 @@ static void quotes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(timeouts), cmocka_unit_test(messages), cmocka_unit_test(messages_come_back), cmocka_unit_test(base64),
-        cmocka_unit_test(base64_comes_back), cmocka_unit_test(content_types), cmocka_unit_test(quotes),
+        cmocka_unit_test(timeouts), cmocka_unit_test(messages),          cmocka_unit_test(messages_come_back),
+        cmocka_unit_test(base64),   cmocka_unit_test(base64_comes_back), cmocka_unit_test(content_types),
+        cmocka_unit_test(quotes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,13 +15,13 @@
 #include "rpc/server.h"
 
 #define EVENTS_MAX 256
-#define READS_PER_TURN 4                      /* of REACTOR_READ_BYTES from one connection */
-#define WRITES_PER_TURN 16                    /* of REACTOR_WRITE_BYTES to one connection */
-#define LINGER_NS UINT64_C(1000000000)        /* how long a peer may take to read our GOAWAY */
+#define READS_PER_TURN 4               /* of REACTOR_READ_BYTES from one connection */
+#define WRITES_PER_TURN 16             /* of REACTOR_WRITE_BYTES to one connection */
+#define LINGER_NS UINT64_C(1000000000) /* how long a peer may take to read our GOAWAY */
 #define LINGER_BYTES_MAX ((size_t)1 << 20)
-#define DRAIN_NOTICE_NS UINT64_C(1000000000)  /* how long the answer to the ping behind the first GOAWAY is waited for */
-#define HANDSHAKE_STEP_NS UINT64_C(5000000)   /* TLS handshakes begin at most 200 times a second ... */
-#define HANDSHAKE_BURST 40                    /* ... beyond that many at once */
+#define DRAIN_NOTICE_NS UINT64_C(1000000000) /* how long the answer to the ping behind the first GOAWAY is waited for */
+#define HANDSHAKE_STEP_NS UINT64_C(5000000)  /* TLS handshakes begin at most 200 times a second ... */
+#define HANDSHAKE_BURST 40                   /* ... beyond that many at once */
 
 static const struct rpc_limits *limits_of(const struct reactor *r) { return &r->host.service->options.limits; }
 static struct reactor *reactor_of(const struct socket *s) { return (struct reactor *)(void *)s->grpc.host; }
@@ -237,7 +237,7 @@ static void schedule_handshake(struct reactor *r, struct socket *s)
     if (r->handshake_tat_ns < now_ns)
         r->handshake_tat_ns = now_ns;
     begin_ns = r->handshake_tat_ns > now_ns + HANDSHAKE_BURST * HANDSHAKE_STEP_NS ? r->handshake_tat_ns - HANDSHAKE_BURST * HANDSHAKE_STEP_NS
-                                                                                   : now_ns;
+                                                                                  : now_ns;
     r->handshake_tat_ns += HANDSHAKE_STEP_NS;
     if (begin_ns == now_ns)
         watch_events(r, s, EPOLLIN);
@@ -263,9 +263,10 @@ static void on_life(struct timer *timer)
         close_socket(r, s);
     } else if (silent_ns >= l->keepalive_idle_ns) {
         grpc_conn_ping(&s->grpc);
-        timer_arm(&r->host.timers, timer, s->grpc.received_ns + l->keepalive_idle_ns + l->keepalive_timeout_ns > r->host.now_ns
-                                              ? s->grpc.received_ns + l->keepalive_idle_ns + l->keepalive_timeout_ns
-                                              : r->host.now_ns + l->keepalive_timeout_ns);
+        timer_arm(&r->host.timers, timer,
+                  s->grpc.received_ns + l->keepalive_idle_ns + l->keepalive_timeout_ns > r->host.now_ns
+                      ? s->grpc.received_ns + l->keepalive_idle_ns + l->keepalive_timeout_ns
+                      : r->host.now_ns + l->keepalive_timeout_ns);
     } else {
         timer_arm(&r->host.timers, timer, s->grpc.received_ns + l->keepalive_idle_ns);
     }
@@ -279,8 +280,7 @@ static void on_watch(struct timer *timer)
 
     if (s->phase == SOCKET_HANDSHAKE)
         watch_events(r, s, EPOLLIN);
-    else if (s->phase == SOCKET_OPEN &&
-             ((s->rest != NULL && r->host.now_ns - s->rest_since_ns >= stall_ns) || !grpc_conn_watch(&s->grpc)))
+    else if (s->phase == SOCKET_OPEN && ((s->rest != NULL && r->host.now_ns - s->rest_since_ns >= stall_ns) || !grpc_conn_watch(&s->grpc)))
         close_socket(r, s);
     else if (s->phase == SOCKET_OPEN)
         arm_watch(r, s);
@@ -442,10 +442,7 @@ static int sleep_ms(struct reactor *r)
     return next_ns > 3600000 ? 3600000 : (int)next_ns;
 }
 
-static bool is_done(const struct reactor *r)
-{
-    return r->is_stopping && r->socket_count == 0 && atomic_load(&r->incoming) == NULL;
-}
+static bool is_done(const struct reactor *r) { return r->is_stopping && r->socket_count == 0 && atomic_load(&r->incoming) == NULL; }
 
 static void *run(void *arg)
 {

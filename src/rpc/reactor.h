@@ -17,17 +17,17 @@ enum { REACTOR_DRAIN = 1, REACTOR_STOP = 2 };
 /* An accepted socket on its way to a reactor, later with everything that belongs to it. */
 enum socket_phase { SOCKET_NEW = 0, SOCKET_HANDSHAKE, SOCKET_OPEN, SOCKET_LINGER, SOCKET_CLOSED };
 struct socket {
-    struct grpc_conn grpc;     /* first: a socket is found from its connection */
+    struct grpc_conn grpc; /* first: a socket is found from its connection */
     int fd;
     enum socket_phase phase;
-    SSL *ssl;                  /* NULL = plaintext */
-    uint32_t events;           /* what epoll watches */
-    uint8_t *rest;             /* pulled, but not taken by the kernel yet; malloc */
+    SSL *ssl;        /* NULL = plaintext */
+    uint32_t events; /* what epoll watches */
+    uint8_t *rest;   /* pulled, but not taken by the kernel yet; malloc */
     size_t rest_at, rest_len, rest_room;
-    uint64_t rest_since_ns;    /* last progress */
-    size_t lingered;           /* bytes thrown away in SOCKET_LINGER */
-    struct timer life;         /* handshake, keepalive, linger */
-    struct timer watch;        /* stalls; while there are calls */
+    uint64_t rest_since_ns; /* last progress */
+    size_t lingered;        /* bytes thrown away in SOCKET_LINGER */
+    struct timer life;      /* handshake, keepalive, linger */
+    struct timer watch;     /* stalls; while there are calls */
     struct socket *next, *prev;
 };
 
@@ -38,19 +38,18 @@ struct reactor {
     pthread_t thread;
     bool is_started;
     struct socket *sockets;
-    size_t socket_count;       /* with those that only wait for held calls */
+    size_t socket_count; /* with those that only wait for held calls */
     uint8_t *in, *out;
     uint64_t handshake_tat_ns; /* when the next TLS handshake may begin */
     struct timer drain_timer;
     bool is_stopping, has_drain_slot;
     _Atomic(struct socket *) incoming;
-    _Atomic uint64_t dealt;    /* sockets of this reactor, with those on their way */
+    _Atomic uint64_t dealt; /* sockets of this reactor, with those on their way */
     _Atomic unsigned commands;
 };
 
 /* The thread starts at once. */
-MUST_USE enum status reactor_start(struct reactor *r, struct rpc_server *server, struct grpc_service *service, unsigned index,
-                                   struct err *err);
+MUST_USE enum status reactor_start(struct reactor *r, struct rpc_server *server, struct grpc_service *service, unsigned index, struct err *err);
 /* Any thread. Takes the socket. */
 void reactor_deal(struct reactor *r, struct socket *s);
 void reactor_command(struct reactor *r, unsigned command);

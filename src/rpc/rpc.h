@@ -23,9 +23,23 @@
 
 /* gRPC status codes. */
 enum rpc_code {
-    RPC_OK = 0, RPC_CANCELLED = 1, RPC_UNKNOWN = 2, RPC_INVALID_ARGUMENT = 3, RPC_DEADLINE_EXCEEDED = 4, RPC_NOT_FOUND = 5,
-    RPC_ALREADY_EXISTS = 6, RPC_PERMISSION_DENIED = 7, RPC_RESOURCE_EXHAUSTED = 8, RPC_FAILED_PRECONDITION = 9, RPC_ABORTED = 10,
-    RPC_OUT_OF_RANGE = 11, RPC_UNIMPLEMENTED = 12, RPC_INTERNAL = 13, RPC_UNAVAILABLE = 14, RPC_DATA_LOSS = 15, RPC_UNAUTHENTICATED = 16
+    RPC_OK = 0,
+    RPC_CANCELLED = 1,
+    RPC_UNKNOWN = 2,
+    RPC_INVALID_ARGUMENT = 3,
+    RPC_DEADLINE_EXCEEDED = 4,
+    RPC_NOT_FOUND = 5,
+    RPC_ALREADY_EXISTS = 6,
+    RPC_PERMISSION_DENIED = 7,
+    RPC_RESOURCE_EXHAUSTED = 8,
+    RPC_FAILED_PRECONDITION = 9,
+    RPC_ABORTED = 10,
+    RPC_OUT_OF_RANGE = 11,
+    RPC_UNIMPLEMENTED = 12,
+    RPC_INTERNAL = 13,
+    RPC_UNAVAILABLE = 14,
+    RPC_DATA_LOSS = 15,
+    RPC_UNAUTHENTICATED = 16
 };
 
 enum rpc_kind { RPC_UNARY, RPC_SERVER_STREAM, RPC_CLIENT_STREAM, RPC_BIDI };
@@ -40,32 +54,32 @@ struct rpc_method {
     const void *user; /* the server's own row for this method; see rpc_method_user() */
 };
 
-struct rpc_limits { /* 0 = the default in brackets */
-    size_t message_bytes_max;         /* received message [33554432] */
-    uint32_t streams_per_conn_max;    /* [250] */
-    uint32_t header_list_bytes_max;   /* [65536] */
-    uint32_t stream_window_bytes;     /* [1 MiB] once memory for it is accounted; a stream begins with 64 KiB */
-    uint32_t conn_window_bytes;       /* [16 MiB] */
-    uint32_t connections_max;         /* [10000] */
-    uint32_t pings_per_10s_max;       /* [100] pings without data between them, then GOAWAY ENHANCE_YOUR_CALM */
-    uint64_t keepalive_idle_ns;       /* [2 h] own ping after that much silence */
-    uint64_t keepalive_timeout_ns;    /* [20 s] */
-    uint64_t handshake_timeout_ns;    /* [10 s] TLS handshake and HTTP/2 preface */
-    uint64_t write_stall_timeout_ns;  /* [60 s] a peer that takes no bytes for so long, with answers pending, is cut off */
-    uint64_t budget_wait_ns;          /* [30 s] a request that finds no memory for so long is refused (its own deadline may be earlier) */
-    size_t arena_bytes_max;           /* bound of one call's arena [4 * message_bytes_max] */
+struct rpc_limits {                  /* 0 = the default in brackets */
+    size_t message_bytes_max;        /* received message [33554432] */
+    uint32_t streams_per_conn_max;   /* [250] */
+    uint32_t header_list_bytes_max;  /* [65536] */
+    uint32_t stream_window_bytes;    /* [1 MiB] once memory for it is accounted; a stream begins with 64 KiB */
+    uint32_t conn_window_bytes;      /* [16 MiB] */
+    uint32_t connections_max;        /* [10000] */
+    uint32_t pings_per_10s_max;      /* [100] pings without data between them, then GOAWAY ENHANCE_YOUR_CALM */
+    uint64_t keepalive_idle_ns;      /* [2 h] own ping after that much silence */
+    uint64_t keepalive_timeout_ns;   /* [20 s] */
+    uint64_t handshake_timeout_ns;   /* [10 s] TLS handshake and HTTP/2 preface */
+    uint64_t write_stall_timeout_ns; /* [60 s] a peer that takes no bytes for so long, with answers pending, is cut off */
+    uint64_t budget_wait_ns;         /* [30 s] a request that finds no memory for so long is refused (its own deadline may be earlier) */
+    size_t arena_bytes_max;          /* bound of one call's arena [4 * message_bytes_max] */
 };
 
 struct rpc_options {
-    const char *address;              /* "0.0.0.0", "::", "127.0.0.1" */
-    uint16_t port;                    /* 0 = any free one; see rpc_server_port() */
-    unsigned reactors;                /* 0 = number of CPUs this process may use (affinity and cgroup quota), at most 64 */
+    const char *address; /* "0.0.0.0", "::", "127.0.0.1" */
+    uint16_t port;       /* 0 = any free one; see rpc_server_port() */
+    unsigned reactors;   /* 0 = number of CPUs this process may use (affinity and cgroup quota), at most 64 */
     const struct env *env;
-    struct budget *budget;            /* BUDGET_REQUEST: every byte of an unanswered request, and of unsent answers */
+    struct budget *budget; /* BUDGET_REQUEST: every byte of an unanswered request, and of unsent answers */
     struct rpc_limits limits;
     const struct rpc_method *methods; /* borrowed for the server's life */
     size_t method_count;
-    const char *const *services;      /* full names of registered services, for "unknown service" against "unknown method" */
+    const char *const *services; /* full names of registered services, for "unknown service" against "unknown method" */
     size_t service_count;
     /* Sent as initial metadata of every handled call, e.g. {"immudb-uuid", "c..."}; borrowed. */
     const char *header_name, *header_value;
@@ -92,8 +106,8 @@ void rpc_server_stop(struct rpc_server *s);
 
 /* --- inside a call --- */
 const struct rpc_method *rpc_method(const struct rpc_call *call);
-struct arena *rpc_arena(struct rpc_call *call);            /* lives until the call's answer is sent; bounded, accounted */
-struct bytes rpc_request(const struct rpc_call *call);     /* the message of a unary or server-streaming call */
+struct arena *rpc_arena(struct rpc_call *call);        /* lives until the call's answer is sent; bounded, accounted */
+struct bytes rpc_request(const struct rpc_call *call); /* the message of a unary or server-streaming call */
 /* Value of a request metadata header (lower-case name); data == NULL when absent. Repeated headers: the first one. -bin values
  * are decoded (of comma-joined ones the first). te, content-type and the pseudo headers are not kept. */
 struct bytes rpc_metadata(const struct rpc_call *call, const char *name);
@@ -102,9 +116,9 @@ uint64_t rpc_deadline_ns(const struct rpc_call *call);
 uint64_t rpc_started_ns(const struct rpc_call *call);
 /* Deadline passed, stream reset or connection gone: the work need not be begun. */
 bool rpc_is_cancelled(const struct rpc_call *call);
-const char *rpc_peer(const struct rpc_call *call);         /* "127.0.0.1:54321" */
+const char *rpc_peer(const struct rpc_call *call); /* "127.0.0.1:54321" */
 bool rpc_is_loopback(const struct rpc_call *call);
-void *rpc_tls_peer_cert(const struct rpc_call *call);      /* X509*, NULL without; borrowed */
+void *rpc_tls_peer_cert(const struct rpc_call *call); /* X509*, NULL without; borrowed */
 /* One pointer per connection, kept between its calls (reactor thread only): the server's credential memo. */
 void **rpc_conn_slot(struct rpc_call *call);
 /* Room in the call for handing it to a pool, and a pointer for the handler's state. */

@@ -19,9 +19,9 @@
 
 struct rig_stream { /* the client's view of one call */
     int32_t id;
-    const uint8_t *up;      /* what it sends ... */
+    const uint8_t *up; /* what it sends ... */
     size_t up_len, up_at;
-    bool is_up_done;        /* ... and whether END_STREAM follows */
+    bool is_up_done; /* ... and whether END_STREAM follows */
     bool is_deferred;
     unsigned headers_frames;
     bool is_trailers_only;
@@ -32,7 +32,7 @@ struct rig_stream { /* the client's view of one call */
     bool is_closed, has_end;
     uint32_t error, rst_code;
     bool has_rst;
-    struct rpc_call *call;  /* the server's view, by the handler */
+    struct rpc_call *call; /* the server's view, by the handler */
 };
 
 struct rig {
@@ -209,8 +209,8 @@ static inline int rig_c_begin(nghttp2_session *session, const nghttp2_frame *fra
     return 0;
 }
 
-static inline int rig_c_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t name_len,
-                               const uint8_t *value, size_t value_len, uint8_t flags, void *user)
+static inline int rig_c_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t name_len, const uint8_t *value,
+                               size_t value_len, uint8_t flags, void *user)
 {
     struct rig_stream *s = rig_stream_of(user, frame->hd.stream_id);
     char key[64];
@@ -294,8 +294,8 @@ static inline int rig_c_close(nghttp2_session *session, int32_t id, uint32_t err
     return 0;
 }
 
-static inline ssize_t rig_c_read(nghttp2_session *session, int32_t id, uint8_t *buf, size_t len, uint32_t *flags,
-                                 nghttp2_data_source *source, void *user)
+static inline ssize_t rig_c_read(nghttp2_session *session, int32_t id, uint8_t *buf, size_t len, uint32_t *flags, nghttp2_data_source *source,
+                                 void *user)
 {
     struct rig_stream *s = source->ptr;
     size_t n = s->up_len - s->up_at;
@@ -409,9 +409,17 @@ static inline struct rig *rig_open_with(const struct rpc_limits *limits, size_t 
     r->env = (struct env){r, rig_wall, rig_mono, rig_random, rig_log};
     budget_init(&r->budget, budget_bytes);
     struct rpc_options o = {
-        .env = &r->env, .budget = &r->budget, .methods = rig_methods, .method_count = sizeof(rig_methods) / sizeof(rig_methods[0]),
-        .services = rig_services, .service_count = 1, .header_name = "immudb-uuid", .header_value = RIG_UUID, .on_end = rig_on_end,
-        .slot_free = rig_slot_free, .ctx = r,
+        .env = &r->env,
+        .budget = &r->budget,
+        .methods = rig_methods,
+        .method_count = sizeof(rig_methods) / sizeof(rig_methods[0]),
+        .services = rig_services,
+        .service_count = 1,
+        .header_name = "immudb-uuid",
+        .header_value = RIG_UUID,
+        .on_end = rig_on_end,
+        .slot_free = rig_slot_free,
+        .ctx = r,
     };
     if (limits != NULL)
         o.limits = *limits;
@@ -473,8 +481,12 @@ static inline struct rig_stream *rig_request(struct rig *r, const nghttp2_nv *nv
 
 static inline struct rig_stream *rig_begin(struct rig *r, const char *path, const void *up, size_t up_len, bool is_up_done, const char *timeout)
 {
-    nghttp2_nv nv[8] = {rig_nv(":method", "POST"), rig_nv(":scheme", "http"), rig_nv(":path", path), rig_nv(":authority", "h"),
-                        rig_nv("content-type", "application/grpc"), rig_nv("te", "trailers")};
+    nghttp2_nv nv[8] = {rig_nv(":method", "POST"),
+                        rig_nv(":scheme", "http"),
+                        rig_nv(":path", path),
+                        rig_nv(":authority", "h"),
+                        rig_nv("content-type", "application/grpc"),
+                        rig_nv("te", "trailers")};
     size_t n = 6;
 
     if (timeout != NULL)

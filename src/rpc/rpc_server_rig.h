@@ -134,8 +134,12 @@ static inline void on_sink(struct rpc_call *call)
 
 static const struct rpc_method methods[] = {
     {"/t.S/Sink", RPC_CLIENT_STREAM, on_sink, NULL},
-    {"/t.S/Echo", RPC_UNARY, on_echo, NULL}, {"/t.S/Pool", RPC_UNARY, on_pool, NULL}, {"/t.S/Hold", RPC_UNARY, on_hold, NULL},
-    {"/t.S/Peer", RPC_UNARY, on_peer, NULL}, {"/t.S/Big", RPC_UNARY, on_big, NULL}, {"/t.S/Stream", RPC_SERVER_STREAM, on_stream, NULL},
+    {"/t.S/Echo", RPC_UNARY, on_echo, NULL},
+    {"/t.S/Pool", RPC_UNARY, on_pool, NULL},
+    {"/t.S/Hold", RPC_UNARY, on_hold, NULL},
+    {"/t.S/Peer", RPC_UNARY, on_peer, NULL},
+    {"/t.S/Big", RPC_UNARY, on_big, NULL},
+    {"/t.S/Stream", RPC_SERVER_STREAM, on_stream, NULL},
 };
 
 static inline void count_end(void *ctx, struct rpc_call *call, enum rpc_code code, const char *text)
@@ -164,9 +168,19 @@ static inline struct fixture *start(const struct rpc_limits *limits, unsigned re
     assert_non_null(f);
     budget_init(&f->budget, (size_t)1 << 30);
     f->o = (struct rpc_options){
-        .address = "127.0.0.1", .reactors = reactors, .env = env_system(), .budget = &f->budget, .methods = methods,
-        .method_count = sizeof(methods) / sizeof(methods[0]), .services = rig_services, .service_count = 1,
-        .header_name = "immudb-uuid", .header_value = RIG_UUID, .tls = tls, .on_end = count_end, .ctx = &place,
+        .address = "127.0.0.1",
+        .reactors = reactors,
+        .env = env_system(),
+        .budget = &f->budget,
+        .methods = methods,
+        .method_count = sizeof(methods) / sizeof(methods[0]),
+        .services = rig_services,
+        .service_count = 1,
+        .header_name = "immudb-uuid",
+        .header_value = RIG_UUID,
+        .tls = tls,
+        .on_end = count_end,
+        .ctx = &place,
     };
     if (limits != NULL)
         f->o.limits = *limits;

@@ -123,8 +123,7 @@ static void connections_without_memory(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(failing_start), cmocka_unit_test(bad_options),
-                                       cmocka_unit_test(connections_without_memory)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(failing_start), cmocka_unit_test(bad_options), cmocka_unit_test(connections_without_memory)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -82,8 +82,7 @@ static uint64_t calls_left(const struct rpc_server *s)
     for (unsigned i = 0; i < s->reactor_count; i++) {
         const struct grpc_counters *c = &s->reactors[i].host.counters;
 
-        left += atomic_load_explicit(&c->streams_open, memory_order_acquire) +
-                atomic_load_explicit(&c->calls_running, memory_order_acquire);
+        left += atomic_load_explicit(&c->streams_open, memory_order_acquire) + atomic_load_explicit(&c->calls_running, memory_order_acquire);
     }
     return left;
 }

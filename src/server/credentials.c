@@ -14,16 +14,16 @@
 enum { MEMO_TEXT_MAX = 512 };
 
 struct memo {
-    size_t len;                    /* of the session id or the token; 0 = nothing remembered */
+    size_t len; /* of the session id or the token; 0 = nothing remembered */
     char text[MEMO_TEXT_MAX];
-    struct session *session;       /* with a reference; NULL: a token */
+    struct session *session; /* with a reference; NULL: a token */
     struct checked_token token;
     /* the last answer of credentials_permission() */
     const struct database *db;
     const struct user *user;
     uint64_t epoch;
     uint32_t permission;
-    struct rpc_client *client;     /* counts the calls of this address */
+    struct rpc_client *client; /* counts the calls of this address */
 };
 
 void credentials_slot_free(void *slot)
@@ -59,7 +59,10 @@ struct rpc_client *credentials_client(struct request *rq)
     return memo->client;
 }
 
-static bool memo_is(const struct memo *memo, struct bytes text) { return memo != NULL && memo->len == text.len && memcmp(memo->text, text.data, text.len) == 0; }
+static bool memo_is(const struct memo *memo, struct bytes text)
+{
+    return memo != NULL && memo->len == text.len && memcmp(memo->text, text.data, text.len) == 0;
+}
 
 static void memo_set(struct memo *memo, struct bytes text, struct session *session, const struct checked_token *token)
 {

@@ -26,7 +26,8 @@ static bool is_admin_of(struct request *rq, const char *name)
         user_record_unref(r);
     }
     if (!is_admin)
-        request_fail(rq, RPC_UNKNOWN, "the database '%.*s' does not exist or you do not have admin permission on this database", DATABASE_NAME_LEN_MAX, name);
+        request_fail(rq, RPC_UNKNOWN, "the database '%.*s' does not exist or you do not have admin permission on this database",
+                     DATABASE_NAME_LEN_MAX, name);
     return is_admin;
 }
 
@@ -154,7 +155,8 @@ static bool list_visit(void *ctx, struct database *db)
 {
     struct listing *l = ctx;
 
-    if (l->count < l->room && (l->record == NULL ? !database_is_systemdb(db) : user_permission_on(l->record, bytes_str(database_name(db))) != PERMISSION_NONE))
+    if (l->count < l->room &&
+        (l->record == NULL ? !database_is_systemdb(db) : user_permission_on(l->record, bytes_str(database_name(db))) != PERMISSION_NONE))
         l->items[l->count++] = db;
     return true;
 }
@@ -417,10 +419,11 @@ void handle_truncate_database(struct request *rq)
     if (db == NULL)
         return;
     if (m->retentionperiod < 0 || (m->retentionperiod > 0 && m->retentionperiod < DAY_S * 1000)) {
-        request_fail(rq, RPC_INVALID_ARGUMENT,
-                     "rpc error: code = InvalidArgument desc = illegal arguments: invalid retention period for database '%s'. RetentionPeriod should at "
-                     "least '24h0m0s' hours",
-                     m->database);
+        request_fail(
+            rq, RPC_INVALID_ARGUMENT,
+            "rpc error: code = InvalidArgument desc = illegal arguments: invalid retention period for database '%s'. RetentionPeriod should at "
+            "least '24h0m0s' hours",
+            m->database);
         return;
     }
     if ((st = database_pin(db, true, &rq->err)) == ST_OK) {

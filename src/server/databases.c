@@ -161,7 +161,8 @@ enum status database_open_store(struct database *db, bool create, struct err *er
         atomic_fetch_add_explicit(&d->open_count, 1, memory_order_relaxed);
     atomic_store_explicit(&db->last_used_s, atomic_load_explicit(&d->now_s, memory_order_relaxed), memory_order_relaxed);
     atomic_store_explicit(&db->state, DATABASE_OPEN, memory_order_seq_cst);
-    LOG_INFO_AT(d->server->logger, "database '%s' {replica = %s} successfully %s", db->name, s->replica ? "true" : "false", create ? "created" : "opened");
+    LOG_INFO_AT(d->server->logger, "database '%s' {replica = %s} successfully %s", db->name, s->replica ? "true" : "false",
+                create ? "created" : "opened");
     store_health(db->store, &health);
     if (health.kind != STORE_HEALTHY)
         LOG_WARN_AT(d->server->logger, "database '%s': %s", db->name, health.kind == STORE_REBUILDING ? "its index is being rebuilt" : health.text);
@@ -216,8 +217,8 @@ void databases_tidy(struct databases *d, uint64_t now_s)
         for (i = 1; i < count; i++) {
             db = databases_by_number(d, (int64_t)i);
             if (state_of(db) == DATABASE_OPEN && atomic_load_explicit(&db->pins, memory_order_relaxed) == 0 &&
-                (oldest == NULL || atomic_load_explicit(&db->last_used_s, memory_order_relaxed) <
-                                       atomic_load_explicit(&oldest->last_used_s, memory_order_relaxed)))
+                (oldest == NULL ||
+                 atomic_load_explicit(&db->last_used_s, memory_order_relaxed) < atomic_load_explicit(&oldest->last_used_s, memory_order_relaxed)))
                 oldest = db;
         }
         if (oldest == NULL || pthread_mutex_trylock(&oldest->latch) != 0)
@@ -335,7 +336,8 @@ enum status databases_open(struct server *server, struct databases **out, struct
     }
     d->server = server;
     d->dir = server->config->dir;
-    if ((st = open_permanent(d, "systemdb", true, &d->systemdb, err)) != ST_OK || (st = open_permanent(d, "defaultdb", false, &d->defaultdb, err)) != ST_OK) {
+    if ((st = open_permanent(d, "systemdb", true, &d->systemdb, err)) != ST_OK ||
+        (st = open_permanent(d, "defaultdb", false, &d->defaultdb, err)) != ST_OK) {
         databases_close(d);
         return st;
     }

@@ -12,7 +12,7 @@
 enum database_state {
     DATABASE_CLOSED = 0, /* opened at first use */
     DATABASE_OPEN,
-    DATABASE_CLOSING,    /* the latch is held until pins are gone */
+    DATABASE_CLOSING, /* the latch is held until pins are gone */
     DATABASE_UNLOADED,
     DATABASE_DELETED
 };
@@ -20,18 +20,18 @@ enum database_state {
 struct database {
     struct databases *owner;
     int64_t number;
-    struct database *next;          /* in its name's bucket */
+    struct database *next; /* in its name's bucket */
     _Atomic unsigned pins;
-    _Atomic unsigned writes;        /* calls that write and are not answered yet */
-    _Atomic int state;              /* enum database_state; changed under the latch */
+    _Atomic unsigned writes; /* calls that write and are not answered yet */
+    _Atomic int state;       /* enum database_state; changed under the latch */
     pthread_mutex_t latch;
-    struct store *store;            /* while open */
-    _Atomic uint64_t last_used_s;   /* by the housekeeper's clock */
+    struct store *store;          /* while open */
+    _Atomic uint64_t last_used_s; /* by the housekeeper's clock */
     _Atomic int64_t last_request_ms;
     _Atomic bool is_replica;
-    pthread_mutex_t settings_lock;  /* leaf; guards settings */
+    pthread_mutex_t settings_lock; /* leaf; guards settings */
     struct database_settings settings;
-    _Atomic bool has_counts;        /* txs is what the store had when it was closed */
+    _Atomic bool has_counts; /* txs is what the store had when it was closed */
     _Atomic uint64_t txs;
     char name[DATABASE_NAME_LEN_MAX + 1];
 };
@@ -41,19 +41,20 @@ enum { DATABASE_BUCKETS = 4096 };
 struct databases {
     struct server *server;
     const char *dir;
-    pthread_mutex_t change;         /* one administration call at a time; before latches and lock */
-    pthread_mutex_t lock;           /* guards buckets and count; leaf */
+    pthread_mutex_t change; /* one administration call at a time; before latches and lock */
+    pthread_mutex_t lock;   /* guards buckets and count; leaf */
     struct database *buckets[DATABASE_BUCKETS];
     _Atomic(struct database *) *by_number; /* DATABASES_MAX; never shrinks */
     _Atomic size_t count;
-    _Atomic size_t open_count;      /* systemdb and defaultdb not counted */
+    _Atomic size_t open_count; /* systemdb and defaultdb not counted */
     _Atomic bool is_multiple;
     _Atomic uint64_t now_s;
     struct database *systemdb, *defaultdb;
 };
 
 /* Adds a database to the list, closed. ST_LIMIT above DATABASES_MAX. */
-MUST_USE enum status database_add(struct databases *d, const struct database_settings *settings, bool is_systemdb, struct database **out, struct err *err);
+MUST_USE enum status database_add(struct databases *d, const struct database_settings *settings, bool is_systemdb, struct database **out,
+                                  struct err *err);
 /* Under the latch. */
 MUST_USE enum status database_open_store(struct database *db, bool create, struct err *err);
 /* Under the latch; waits for pins. ST_BUSY when they stay. */

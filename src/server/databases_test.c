@@ -29,8 +29,8 @@ static void shell_start(struct shell *s)
     struct runtime_options o = {.vfs = s->vfs};
     struct err err;
 
-    s->config.dir = (char *)(uintptr_t)"data";
-    s->config.logdir = (char *)(uintptr_t)"immulog";
+    s->config.dir = (char *)(uintptr_t) "data";
+    s->config.logdir = (char *)(uintptr_t) "immulog";
     s->config.synced = true;
     s->config.auth = true;
     if (s->config.max_active_databases == 0)
@@ -226,7 +226,11 @@ static void test_odd_records(void **state)
     create(s, "broken");
     write_key(create(s, "fine"), "k");
     assert_int_equal(systemdb_delete(systemdb, bytes_str("\x02orphan"), NULL), ST_OK);
-    assert_int_equal(systemdb_put(systemdb, bytes_str("\x02" "broken"), bytes_str("notjson"), bytes_of(NULL, 0), NULL), ST_OK);
+    assert_int_equal(systemdb_put(systemdb,
+                                  bytes_str("\x02"
+                                            "broken"),
+                                  bytes_str("notjson"), bytes_of(NULL, 0), NULL),
+                     ST_OK);
     assert_int_equal(systemdb_put(systemdb, bytes_str("\x02nodir"), bytes_str("{}"), bytes_of(NULL, 0), NULL), ST_OK);
     shell_stop(s);
     shell_start(s);
@@ -253,7 +257,7 @@ static void test_least_use(void **state)
         write_key(dbs[i] = create(s, name), "k");
     }
     databases_tidy(d, 200);
-    assert_int_equal(databases_open_count(d), 4); /* two and the permanent ones */
+    assert_int_equal(databases_open_count(d), 4);               /* two and the permanent ones */
     assert_int_equal(database_pin(dbs[4], false, NULL), ST_OK); /* the newest are open */
     assert_int_equal(database_pin(dbs[3], false, NULL), ST_OK);
     assert_int_equal(database_pin(dbs[0], false, NULL), ST_AGAIN);
@@ -398,8 +402,12 @@ static void test_threads(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_life),      cmocka_unit_test(test_restart),              cmocka_unit_test(test_odd_records),
-                                       cmocka_unit_test(test_least_use), cmocka_unit_test(test_interrupted_deletion), cmocka_unit_test(test_power_cut_in_deletion),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_life),
+                                       cmocka_unit_test(test_restart),
+                                       cmocka_unit_test(test_odd_records),
+                                       cmocka_unit_test(test_least_use),
+                                       cmocka_unit_test(test_interrupted_deletion),
+                                       cmocka_unit_test(test_power_cut_in_deletion),
                                        cmocka_unit_test(test_threads)};
     struct logger_options o = {.env = env_system(), .level = getenv("LOG_LEVEL") != NULL ? logger_level_parse(getenv("LOG_LEVEL")) : LOG_ERROR};
     int failed;

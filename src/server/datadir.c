@@ -74,7 +74,8 @@ static enum status refuse_foreign(struct vfs *vfs, const char *dir, struct err *
         return st;
     (void)vfs;
     if (access(path, F_OK) == 0 && access(ours, F_OK) != 0)
-        return err_set(err, ST_UNSUPPORTED, 0, "data folder %s was written by the original immudb, whose files have another format; use an empty --dir", dir);
+        return err_set(err, ST_UNSUPPORTED, 0,
+                       "data folder %s was written by the original immudb, whose files have another format; use an empty --dir", dir);
     return ST_OK;
 }
 
@@ -84,7 +85,8 @@ static enum status lock(struct server *s, struct vfs *vfs, struct err *err)
     enum status st;
     int len;
 
-    if ((st = vfs_path(path, err, s->config->dir, "immudb.lock")) != ST_OK || (st = vfs->ops->open(vfs, path, VFS_WRITE | VFS_CREATE, &s->lock, err)) != ST_OK)
+    if ((st = vfs_path(path, err, s->config->dir, "immudb.lock")) != ST_OK ||
+        (st = vfs->ops->open(vfs, path, VFS_WRITE | VFS_CREATE, &s->lock, err)) != ST_OK)
         return st;
     if ((st = s->lock->ops->lock(s->lock, err)) == ST_BUSY) {
         uint64_t length = 0;

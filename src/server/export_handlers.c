@@ -46,10 +46,7 @@ static void delayed_later(struct delayed *d)
     d->wait_ns = d->wait_ns == 0 ? WAIT_FIRST_NS : d->wait_ns * 2 < WAIT_LONGEST_NS ? d->wait_ns * 2 : WAIT_LONGEST_NS;
     alarm_arm(runtime->timers, &d->timer, env_mono_ns(runtime->env) + d->wait_ns);
 }
-static struct delayed *delayed_of(struct pool_job *job)
-{
-    return (struct delayed *)(void *)((char *)job - offsetof(struct delayed, job));
-}
+static struct delayed *delayed_of(struct pool_job *job) { return (struct delayed *)(void *)((char *)job - offsetof(struct delayed, job)); }
 
 static void answer_given_up(struct request *rq)
 {
@@ -95,8 +92,7 @@ static enum status export_send(struct exporter *x, struct err *err)
     uint8_t committed[8];
     enum status st;
 
-    st = store_export(rq->store, x->message->tx, x->message->allowprecommitted, x->message->skipintegritycheck, &x->scratch, &blob,
-                      err);
+    st = store_export(rq->store, x->message->tx, x->message->allowprecommitted, x->message->skipintegritycheck, &x->scratch, &blob, err);
     if (st != ST_OK)
         return st;
     store_get_state(rq->store, &state);
@@ -191,8 +187,7 @@ static void export_on_message(struct rpc_call *call, struct bytes message)
     if (st != ST_OK) {
         arena_free(&x->scratch);
         rpc_pause(call);
-        request_fail(rq, st == ST_NOMEM ? RPC_RESOURCE_EXHAUSTED : RPC_INTERNAL, "grpc: error unmarshalling request: %s",
-                     rq->err.text);
+        request_fail(rq, st == ST_NOMEM ? RPC_RESOURCE_EXHAUSTED : RPC_INTERNAL, "grpc: error unmarshalling request: %s", rq->err.text);
         return;
     }
     rpc_pause(call);

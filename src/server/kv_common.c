@@ -174,8 +174,7 @@ struct kv_tx_spec kv_tx_spec_of(const Immudb__Schema__EntriesSpec *spec, bool ke
 {
     if (spec == NULL)
         return (struct kv_tx_spec){.keep_references = keep_references};
-    return (struct kv_tx_spec){true, shape_of(spec->kventriesspec), shape_of(spec->zentriesspec), shape_of(spec->sqlentriesspec),
-                               keep_references};
+    return (struct kv_tx_spec){true, shape_of(spec->kventriesspec), shape_of(spec->zentriesspec), shape_of(spec->sqlentriesspec), keep_references};
 }
 
 struct kv_metadata kv_metadata_of(const Immudb__Schema__KVMetadata *m)

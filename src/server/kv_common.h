@@ -31,12 +31,12 @@ void kv_reply(struct request *rq, struct pb *w);
 /* Runs attempt without waiting; when it says ST_AGAIN, once more on a worker, waiting. attempt returns ST_AGAIN only when nowait
  * is set, and has answered itself in every other case. */
 typedef enum status (*kv_attempt)(struct request *rq, bool nowait);
-#define KV_READ_HANDLER(name, attempt)                                                                                             \
-    static void name##_waiting(struct request *rq) { (void)attempt(rq, false); }                                                   \
-    void name(struct request *rq)                                                                                                  \
-    {                                                                                                                              \
-        if (attempt(rq, true) == ST_AGAIN)                                                                                         \
-            request_on_worker(rq, name##_waiting);                                                                                 \
+#define KV_READ_HANDLER(name, attempt) \
+    static void name##_waiting(struct request *rq) { (void)attempt(rq, false); } \
+    void name(struct request *rq) \
+    { \
+        if (attempt(rq, true) == ST_AGAIN) \
+            request_on_worker(rq, name##_waiting); \
     }
 /* Answers an error, unless it only says that waiting is needed. */
 static inline enum status kv_fail_or_again(struct request *rq, enum status st, const struct err *err)
@@ -79,8 +79,7 @@ struct kv_write {
 };
 /* NULL (and answered) when out of memory. */
 struct kv_write *kv_write_new(struct request *rq, const void *input,
-                              enum status (*build)(struct kv_write *w, struct store_draft *d, struct kv_reader *r,
-                                                   struct err *err));
+                              enum status (*build)(struct kv_write *w, struct store_draft *d, struct kv_reader *r, struct err *err));
 /* The answer shall be a VerifiableTx with proof since since_tx. */
 void kv_write_prove(struct kv_write *w, uint64_t since_tx);
 /* Takes over: the request is answered by what follows. */

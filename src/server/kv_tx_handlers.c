@@ -38,8 +38,8 @@ KV_READ_HANDLER(handle_tx_by_id, tx_attempt)
 /* ------------------------------------------------------------ TxScan, on a worker */
 
 /* One tx more; what is only needed for it lives in scratch. */
-static enum status scan_tx(struct pb_list *list, struct kv_reader *r, uint64_t tx_id, const struct kv_tx_spec *spec,
-                           struct arena *scratch, struct err *err)
+static enum status scan_tx(struct pb_list *list, struct kv_reader *r, uint64_t tx_id, const struct kv_tx_spec *spec, struct arena *scratch,
+                           struct err *err)
 {
     struct kv_tx_read t;
     struct bytes message;
@@ -124,7 +124,6 @@ void handle_current_state(struct request *rq)
         return;
     }
     pb_init(&w, rq->arena, 512);
-    wire_state(&w, name, state.tx_id, &state.alh, rq->server->signer != NULL ? &signature : NULL, state.precommitted_tx_id,
-               &state.precommitted_alh);
+    wire_state(&w, name, state.tx_id, &state.alh, rq->server->signer != NULL ? &signature : NULL, state.precommitted_tx_id, &state.precommitted_alh);
     kv_reply(rq, &w);
 }

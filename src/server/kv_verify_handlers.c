@@ -4,8 +4,8 @@
 
 #include "server/kv_handlers.h"
 
-enum status kv_prove_entry(struct request *rq, struct kv_reader *r, const struct kv_entry *e, uint64_t since_tx,
-                           struct kv_entry_proof *out, struct err *err)
+enum status kv_prove_entry(struct request *rq, struct kv_reader *r, const struct kv_entry *e, uint64_t since_tx, struct kv_entry_proof *out,
+                           struct err *err)
 {
     static const struct kv_tx_spec digests = {.is_given = false};
     uint64_t tx_id = e->has_reference ? e->reference.tx_id : e->tx_id;
@@ -41,8 +41,7 @@ static void encode(struct pb *w, struct request *rq, const struct kv_entry *e, c
 {
     struct wire_verifiable_tx v = kv_proof_wire(&p->proof, &p->tx.tx);
 
-    pb_init(w, rq->arena,
-            wire_entry_size(e) + wire_tx_hint(&p->tx.tx) + wire_proof_hint(&p->proof.proof) + p->inclusion.term_count * 34 + 64);
+    pb_init(w, rq->arena, wire_entry_size(e) + wire_tx_hint(&p->tx.tx) + wire_proof_hint(&p->proof.proof) + p->inclusion.term_count * 34 + 64);
     wire_verifiable_entry(w, e, &v, p->leaf, p->tx.log_tx.entry_count, &p->inclusion);
 }
 
@@ -79,8 +78,8 @@ static enum status tx_check(struct request *rq, const Immudb__Schema__Verifiable
     uint64_t last = kv_proven_tx(rq->store);
 
     if (m->provesincetx > last)
-        return err_set(&rq->err, ST_LIMIT, 0, "illegal state: latest txID=%llu is lower than specified as initial tx=%llu",
-                       (unsigned long long)last, (unsigned long long)m->provesincetx);
+        return err_set(&rq->err, ST_LIMIT, 0, "illegal state: latest txID=%llu is lower than specified as initial tx=%llu", (unsigned long long)last,
+                       (unsigned long long)m->provesincetx);
     if (!m->keepreferencesunresolved)
         return kv_reader_open(rq, r, m->sincetx, nowait, &rq->err);
     kv_reader_init(r, rq->store, rq->arena, rq->now_s, nowait);

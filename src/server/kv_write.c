@@ -45,8 +45,7 @@ static bool is_given_up(void *ctx)
 
 static bool is_overtaken(const struct kv_write *w, const struct store_result *r)
 {
-    return r->status == ST_CONFLICT && w->needs_snapshot && w->attempts < KV_CONFLICT_RETRIES &&
-           strcmp(r->err.text, KV_TEXT_READ_CONFLICT) == 0;
+    return r->status == ST_CONFLICT && w->needs_snapshot && w->attempts < KV_CONFLICT_RETRIES && strcmp(r->err.text, KV_TEXT_READ_CONFLICT) == 0;
 }
 
 static void to_worker(struct kv_write *w) { pool_submit(w->rq->server->runtime->worker_pool, &w->job); }
@@ -103,10 +102,7 @@ static void attempt(struct kv_write *w, bool nowait)
     store_submit(rq->store, d, w->wait_durable, STORE_DRIVE_POOL, on_done, w);
 }
 
-static void attempt_on_worker(struct pool_job *job)
-{
-    attempt((struct kv_write *)(void *)((char *)job - offsetof(struct kv_write, job)), false);
-}
+static void attempt_on_worker(struct pool_job *job) { attempt((struct kv_write *)(void *)((char *)job - offsetof(struct kv_write, job)), false); }
 
 void kv_write_start(struct kv_write *w)
 {
@@ -130,8 +126,7 @@ void kv_answer_header(struct kv_write *w, const struct store_draft *d, const str
 }
 
 /* The entries of a committed draft as digests. */
-static enum status committed_tx(struct arena *arena, const struct store_draft *d, const struct store_result *r, struct kv_tx *tx,
-                                struct err *err)
+static enum status committed_tx(struct arena *arena, const struct store_draft *d, const struct store_result *r, struct kv_tx *tx, struct err *err)
 {
     size_t count = draft_entry_count(d);
     struct tx_entry *entries = arena_array(arena, count, sizeof *entries);

@@ -12,15 +12,14 @@ static struct kv_precondition precondition_of(const Immudb__Schema__Precondition
     case IMMUDB__SCHEMA__PRECONDITION__PRECONDITION_KEY_MUST_NOT_EXIST:
         return (struct kv_precondition){true, KEY_MUST_NOT_EXIST, bytes_pb(m->keymustnotexist->key), 0};
     case IMMUDB__SCHEMA__PRECONDITION__PRECONDITION_KEY_NOT_MODIFIED_AFTER_TX:
-        return (struct kv_precondition){true, KEY_NOT_MODIFIED_AFTER_TX, bytes_pb(m->keynotmodifiedaftertx->key),
-                                        m->keynotmodifiedaftertx->txid};
+        return (struct kv_precondition){true, KEY_NOT_MODIFIED_AFTER_TX, bytes_pb(m->keynotmodifiedaftertx->key), m->keynotmodifiedaftertx->txid};
     default:
         return (struct kv_precondition){.is_given = false};
     }
 }
 
-static enum status add_preconditions(struct kv_write *w, struct store_draft *d, Immudb__Schema__Precondition *const *list,
-                                     size_t count, bool is_nested, struct err *err)
+static enum status add_preconditions(struct kv_write *w, struct store_draft *d, Immudb__Schema__Precondition *const *list, size_t count,
+                                     bool is_nested, struct err *err)
 {
     enum status st = ST_OK;
 
@@ -201,8 +200,7 @@ static struct kv_op op_of(const Immudb__Schema__Op *m)
 {
     switch (m->operation_case) {
     case IMMUDB__SCHEMA__OP__OPERATION_KV:
-        return (struct kv_op){
-            .kind = KV_OP_SET, .key = bytes_pb(m->kv->key), .value = bytes_pb(m->kv->value), .md = kv_metadata_of(m->kv->metadata)};
+        return (struct kv_op){.kind = KV_OP_SET, .key = bytes_pb(m->kv->key), .value = bytes_pb(m->kv->value), .md = kv_metadata_of(m->kv->metadata)};
     case IMMUDB__SCHEMA__OP__OPERATION_REF:
         return (struct kv_op){.kind = KV_OP_REF, .ref = ref_of(m->ref)};
     case IMMUDB__SCHEMA__OP__OPERATION_Z_ADD:

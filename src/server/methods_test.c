@@ -79,13 +79,20 @@ static void test_classes(void **state)
         enum method_class who;
         bool in_maintenance;
     } rows[] = {
-        {"/immudb.schema.ImmuService/Get", CLASS_READ, true},           {"/immudb.schema.ImmuService/GetAll", CLASS_WRITE, true},
-        {"/immudb.schema.ImmuService/Set", CLASS_WRITE, false},         {"/immudb.schema.ImmuService/exportTx", CLASS_ADMIN, true},
-        {"/immudb.schema.ImmuService/replicateTx", CLASS_ADMIN, true},  {"/immudb.schema.ImmuService/streamSet", CLASS_WRITE, false},
-        {"/immudb.schema.ImmuService/FlushIndex", CLASS_ADMIN, true},   {"/immudb.schema.ImmuService/DatabaseHealth", CLASS_READ, false},
-        {"/immudb.schema.ImmuService/SQLExec", CLASS_WRITE, false},     {"/immudb.schema.ImmuService/UnarySQLQuery", CLASS_READ, true},
-        {"/immudb.schema.ImmuService/NewTx", CLASS_SESSION, false},     {"/immudb.schema.ImmuService/Health", CLASS_ANYBODY, true},
-        {"/immudb.schema.ImmuService/ListUsers", CLASS_LOGGED_IN, true}, {"/immudb.model.DocumentService/InsertDocuments", CLASS_WRITE, true},
+        {"/immudb.schema.ImmuService/Get", CLASS_READ, true},
+        {"/immudb.schema.ImmuService/GetAll", CLASS_WRITE, true},
+        {"/immudb.schema.ImmuService/Set", CLASS_WRITE, false},
+        {"/immudb.schema.ImmuService/exportTx", CLASS_ADMIN, true},
+        {"/immudb.schema.ImmuService/replicateTx", CLASS_ADMIN, true},
+        {"/immudb.schema.ImmuService/streamSet", CLASS_WRITE, false},
+        {"/immudb.schema.ImmuService/FlushIndex", CLASS_ADMIN, true},
+        {"/immudb.schema.ImmuService/DatabaseHealth", CLASS_READ, false},
+        {"/immudb.schema.ImmuService/SQLExec", CLASS_WRITE, false},
+        {"/immudb.schema.ImmuService/UnarySQLQuery", CLASS_READ, true},
+        {"/immudb.schema.ImmuService/NewTx", CLASS_SESSION, false},
+        {"/immudb.schema.ImmuService/Health", CLASS_ANYBODY, true},
+        {"/immudb.schema.ImmuService/ListUsers", CLASS_LOGGED_IN, true},
+        {"/immudb.model.DocumentService/InsertDocuments", CLASS_WRITE, true},
         {"/immudb.model.DocumentService/SearchDocuments", CLASS_READ, true},
     };
     size_t i;

@@ -99,7 +99,8 @@ static void on_version(void *ctx, struct http_reply *r)
 {
     (void)ctx;
     r->content_type = "application/json";
-    http_addf(r, "{\"component\":\"immudb\",\"version\":\"%s-%s\",\"buildtime\":\"\",\"static\":false,\"fips\":false}\n", IMMUDB_VERSION, config_commit());
+    http_addf(r, "{\"component\":\"immudb\",\"version\":\"%s-%s\",\"buildtime\":\"\",\"static\":false,\"fips\":false}\n", IMMUDB_VERSION,
+              config_commit());
 }
 
 /* --- metrics --- */
@@ -112,7 +113,8 @@ struct database_sums {
 
 static void database_sample(struct database *db, struct database_sums *d)
 {
-    const struct metric_label labels[2] = {{"db", database_name(db)}, {d->what == WRITE_STORAGE ? "kind" : "index", d->what == WRITE_STORAGE ? "none" : "index_00"}};
+    const struct metric_label labels[2] = {{"db", database_name(db)},
+                                           {d->what == WRITE_STORAGE ? "kind" : "index", d->what == WRITE_STORAGE ? "none" : "index_00"}};
     struct store_state state;
 
     store_get_state(database_store(db), &state);
@@ -178,7 +180,8 @@ static void logins_write(struct server *s, struct metrics_text *t)
     values[1] = l.remembered;
     values[2] = l.shared;
     values[3] = l.refused;
-    metrics_family(t, "immudb_logins_total", "counter", "password checks: hashed, remembered, shared with an equal one, refused for the queue was full");
+    metrics_family(t, "immudb_logins_total", "counter",
+                   "password checks: hashed, remembered, shared with an equal one, refused for the queue was full");
     for (i = 0; i < 4; i++) {
         struct metric_label outcome = {"outcome", outcomes[i]};
 

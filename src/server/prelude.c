@@ -178,8 +178,7 @@ static void fail_auth_off(struct request *rq)
         request_fail(rq, RPC_INVALID_ARGUMENT, "authentication must be on");
         break;
     case AUTH_OFF_LOGIN:
-        request_fail_coded(rq, RPC_UNKNOWN, "08P01", NULL,
-                           "server is running with authentication disabled, please enable authentication to login");
+        request_fail_coded(rq, RPC_UNKNOWN, "08P01", NULL, "server is running with authentication disabled, please enable authentication to login");
         break;
     default:
         request_fail(rq, RPC_UNKNOWN, "this command is available only with authentication on");

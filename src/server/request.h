@@ -21,19 +21,19 @@ struct user;    /* auth/users.h */
 
 /* Who may call (docs/permissions.md): on the selected database unless said otherwise. */
 enum method_class {
-    CLASS_ANYBODY,  /* no credentials */
+    CLASS_ANYBODY, /* no credentials */
     CLASS_LOGGED_IN,
-    CLASS_READ,     /* 1, 2, 254, sysadmin */
-    CLASS_WRITE,    /* 2, 254, sysadmin */
-    CLASS_ADMIN,    /* 254, sysadmin */
+    CLASS_READ,  /* 1, 2, 254, sysadmin */
+    CLASS_WRITE, /* 2, 254, sysadmin */
+    CLASS_ADMIN, /* 254, sysadmin */
     CLASS_SYSADMIN,
-    CLASS_SESSION   /* a valid session; finer checks are the handler's */
+    CLASS_SESSION /* a valid session; finer checks are the handler's */
 };
 enum method_flags {
-    METHOD_MAINTENANCE = 1,  /* allowed in maintenance mode and on systemdb */
-    METHOD_NO_DATABASE = 2,  /* needs no selected database */
-    METHOD_ON_WORKER = 4,    /* runs on the worker pool instead of the reactor */
-    METHOD_LATER = 8,        /* known, answers UNIMPLEMENTED with a clear text until its part exists */
+    METHOD_MAINTENANCE = 1,      /* allowed in maintenance mode and on systemdb */
+    METHOD_NO_DATABASE = 2,      /* needs no selected database */
+    METHOD_ON_WORKER = 4,        /* runs on the worker pool instead of the reactor */
+    METHOD_LATER = 8,            /* known, answers UNIMPLEMENTED with a clear text until its part exists */
     METHOD_DB_MAY_BE_CLOSED = 16 /* the selected database need not be open: rq->db is set, rq->store NULL, nothing is pinned */
 };
 /* What a method answers when authentication is off (--auth=false). */
@@ -69,28 +69,28 @@ struct request {
     struct rpc_call *call;
     struct server *server;
     const struct method *method;
-    struct arena *arena;         /* the call's */
-    void *message;               /* decoded request, in the arena; NULL for stream methods */
-    struct database *db;         /* selected and pinned, or NULL */
-    struct store *store;         /* of db, or NULL */
-    uint32_t permission;         /* of the caller on db */
+    struct arena *arena; /* the call's */
+    void *message;       /* decoded request, in the arena; NULL for stream methods */
+    struct database *db; /* selected and pinned, or NULL */
+    struct store *store; /* of db, or NULL */
+    uint32_t permission; /* of the caller on db */
     bool is_sysadmin;
-    const char *user;            /* "" when nobody is logged in; lives as long as the server */
-    struct user *who;            /* NULL when nobody is logged in */
-    struct session *session;     /* NULL without one */
-    int64_t now_s;               /* one clock reading decides all expiry */
-    int64_t now_ns;              /* the same, unix nanoseconds */
-    struct err err;              /* room for handlers */
-    int64_t token_database;      /* number selected by a token or session, -1 = none */
-    bool is_pinned;              /* db is to be released */
-    bool is_write;               /* counted as a waiting write of db */
-    bool is_off_reactor;         /* the connection's memory may not be touched */
+    const char *user;        /* "" when nobody is logged in; lives as long as the server */
+    struct user *who;        /* NULL when nobody is logged in */
+    struct session *session; /* NULL without one */
+    int64_t now_s;           /* one clock reading decides all expiry */
+    int64_t now_ns;          /* the same, unix nanoseconds */
+    struct err err;          /* room for handlers */
+    int64_t token_database;  /* number selected by a token or session, -1 = none */
+    bool is_pinned;          /* db is to be released */
+    bool is_write;           /* counted as a waiting write of db */
+    bool is_off_reactor;     /* the connection's memory may not be touched */
     void (*on_worker)(struct request *rq);
     struct request *next_waiting; /* in the gate */
 };
 
 /* --- answers; exactly one per request. Afterwards the request, its arena and everything in it are gone --- */
-void request_reply(struct request *rq, struct bytes message);                   /* bytes in the arena */
+void request_reply(struct request *rq, struct bytes message);                    /* bytes in the arena */
 void request_reply_message(struct request *rq, const ProtobufCMessage *message); /* packed into the arena */
 void request_reply_empty(struct request *rq);
 /* Ends a server stream (its messages went through rpc_send) or any call with OK and no further message. */

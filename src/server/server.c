@@ -148,7 +148,8 @@ static enum status listen_all(struct whole *w, struct err *err)
                             .ctx = s};
     enum status st;
 
-    if ((st = address_resolve(s, err)) != ST_OK || (st = rpc_server_start(&o, &s->rpc, err)) != ST_OK || (st = monitor_listen(s->monitor, err)) != ST_OK)
+    if ((st = address_resolve(s, err)) != ST_OK || (st = rpc_server_start(&o, &s->rpc, err)) != ST_OK ||
+        (st = monitor_listen(s->monitor, err)) != ST_OK)
         return st;
     if (c->metrics_server)
         LOG_INFO_AT(s->logger, "metrics server enabled on %s:%u (%s)", c->address, monitor_port(s->monitor), s->tls != NULL ? "https" : "http");
@@ -162,7 +163,8 @@ static enum status sysadmin_create(struct server *s, struct err *err)
     struct user_record *r = user_record_create(bytes_str(USER_SYSADMIN));
     enum status st = ST_NOMEM;
 
-    if (r == NULL || !user_record_grant(r, bytes_str("*"), PERMISSION_SYSADMIN) || !user_record_default_privileges(r, bytes_str("*"), PERMISSION_SYSADMIN)) {
+    if (r == NULL || !user_record_grant(r, bytes_str("*"), PERMISSION_SYSADMIN) ||
+        !user_record_default_privileges(r, bytes_str("*"), PERMISSION_SYSADMIN)) {
         err_set(err, st, 0, "creating the admin user: out of memory");
         goto done;
     }
@@ -207,7 +209,8 @@ static enum status sysadmin_check(struct server *s, struct err *err)
 
     store_get_state(databases_systemdb(s->databases), &state);
     if (s->config->replication_is_replica) /* users are the primary's */
-        return s->config->force_admin_password ? err_set(err, ST_INVALID, 0, "can not reset admin password, database is running as a replica") : ST_OK;
+        return s->config->force_admin_password ? err_set(err, ST_INVALID, 0, "can not reset admin password, database is running as a replica")
+                                               : ST_OK;
     if (state.visible_tx_id == 0)
         return sysadmin_create(s, err);
     if (!s->config->force_admin_password)
@@ -262,8 +265,8 @@ static enum status start(struct whole *w, struct err *err)
         return st;
     if ((st = monitor_create(s, &s->monitor, err)) != ST_OK || (st = methods_bind(w, err)) != ST_OK || (st = listen_all(w, err)) != ST_OK)
         return st;
-    if ((st = databases_open(s, &s->databases, err)) != ST_OK || (st = users_start(s, err)) != ST_OK || (st = databases_scan(s->databases, err)) != ST_OK ||
-        (st = modes_check(s, err)) != ST_OK)
+    if ((st = databases_open(s, &s->databases, err)) != ST_OK || (st = users_start(s, err)) != ST_OK ||
+        (st = databases_scan(s->databases, err)) != ST_OK || (st = modes_check(s, err)) != ST_OK)
         return st;
     if ((st = housekeeper_start(s, &s->housekeeper, err)) != ST_OK)
         return st;

@@ -23,19 +23,19 @@ struct server {
     struct runtime *runtime;
     struct databases *databases;
     struct auth *auth;
-    struct signer *signer;   /* NULL without --signingKey */
+    struct signer *signer; /* NULL without --signingKey */
     struct rpc_server *rpc;
     struct monitor *monitor; /* metrics and health over HTTP; always there, listening unless switched off */
     struct housekeeper *housekeeper;
-    struct gate *gate;       /* where calls wait during the start */
-    struct vfs_file *lock;   /* of the data directory */
-    void *tls;               /* SSL_CTX of gRPC, NULL without TLS */
-    void *tls_http;          /* the same for HTTP: another one, because the gRPC layer agrees on HTTP/2 in its handshakes */
-    char address[64];        /* numeric form of --address; "" = every one */
-    char uuid[21];           /* 20 characters and NUL */
+    struct gate *gate;     /* where calls wait during the start */
+    struct vfs_file *lock; /* of the data directory */
+    void *tls;             /* SSL_CTX of gRPC, NULL without TLS */
+    void *tls_http;        /* the same for HTTP: another one, because the gRPC layer agrees on HTTP/2 in its handshakes */
+    char address[64];      /* numeric form of --address; "" = every one */
+    char uuid[21];         /* 20 characters and NUL */
     uint8_t identifier[12];
     int64_t started_s;
-    _Atomic int readiness;   /* enum readiness */
+    _Atomic int readiness; /* enum readiness */
 };
 
 /* Opens data directory, listeners first (health answers at once), then databases. Texts of errors as users know them. config and logger must

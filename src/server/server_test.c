@@ -43,8 +43,16 @@ static void fresh_folder(void)
 static struct config *configured(const char *a, const char *b, const char *c)
 {
     char dir[300];
-    char *argv[] = {(char *)(uintptr_t)"immudb", dir, (char *)(uintptr_t)"--port=0", (char *)(uintptr_t)"--metrics-server-port=0",
-                    (char *)(uintptr_t)"--address=127.0.0.1", (char *)(uintptr_t)"--reactors=1", NULL, NULL, NULL, NULL};
+    char *argv[] = {(char *)(uintptr_t) "immudb",
+                    dir,
+                    (char *)(uintptr_t) "--port=0",
+                    (char *)(uintptr_t) "--metrics-server-port=0",
+                    (char *)(uintptr_t) "--address=127.0.0.1",
+                    (char *)(uintptr_t) "--reactors=1",
+                    NULL,
+                    NULL,
+                    NULL,
+                    NULL};
     struct config_input in = {.argc = 6, .argv = argv};
     struct config *out;
     struct err err;
@@ -311,8 +319,8 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_first_start), cmocka_unit_test(test_forced_password), cmocka_unit_test(test_modes), cmocka_unit_test(test_refusals),
-                                       cmocka_unit_test(test_probes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_first_start), cmocka_unit_test(test_forced_password), cmocka_unit_test(test_modes),
+                                       cmocka_unit_test(test_refusals), cmocka_unit_test(test_probes)};
     struct logger_options o = {.env = env_system(), .level = getenv("LOG_LEVEL") != NULL ? logger_level_parse(getenv("LOG_LEVEL")) : LOG_ERROR};
     int failed;
 

@@ -13,26 +13,37 @@ enum place { PLACE_NONE, PLACE_TOP, PLACE_REPLICATION, PLACE_INDEX, PLACE_AHT, P
 struct setting {
     const char *json;
     enum kind kind;
-    enum place json_place;  /* PLACE_TOP, PLACE_INDEX, PLACE_AHT */
+    enum place json_place; /* PLACE_TOP, PLACE_INDEX, PLACE_AHT */
     enum place proto_place;
-    const char *proto;      /* field name in the message of its place; NULL: not in the protocol */
-    size_t offset, room;    /* room: of texts, with NUL */
-    int64_t value;          /* default of booleans and integers */
+    const char *proto;   /* field name in the message of its place; NULL: not in the protocol */
+    size_t offset, room; /* room: of texts, with NUL */
+    int64_t value;       /* default of booleans and integers */
     int64_t min, max;
-    const char *permanent;  /* text for "... can not be changed after database creation"; NULL: may be changed */
-    const char *option;     /* name in "invalid options: invalid ..." */
+    const char *permanent; /* text for "... can not be changed after database creation"; NULL: may be changed */
+    const char *option;    /* name in "invalid options: invalid ..." */
 };
 
 #define AT(f) offsetof(struct database_settings, f)
-#define BOOLEAN(json, proto_place, proto, field, permanent) {json, KIND_BOOL, PLACE_TOP, proto_place, proto, AT(field), 0, 0, 0, 1, permanent, NULL}
+#define BOOLEAN(json, proto_place, proto, field, permanent) \
+    { \
+        json, KIND_BOOL, PLACE_TOP, proto_place, proto, AT(field), 0, 0, 0, 1, permanent, NULL \
+    }
 #define NUMBER(json, json_place, proto_place, proto, field, value, min, max, permanent, option) \
-    {json, KIND_INT, json_place, proto_place, proto, AT(field), 0, value, min, max, permanent, option}
-#define TOP_NUMBER(json, field, value, min, max, permanent, option) NUMBER(json, PLACE_TOP, PLACE_TOP, json, field, value, min, max, permanent, option)
+    { \
+        json, KIND_INT, json_place, proto_place, proto, AT(field), 0, value, min, max, permanent, option \
+    }
+#define TOP_NUMBER(json, field, value, min, max, permanent, option) \
+    NUMBER(json, PLACE_TOP, PLACE_TOP, json, field, value, min, max, permanent, option)
 #define INDEX_NUMBER(json, field, value, min, max, permanent, option) \
     NUMBER(json, PLACE_INDEX, PLACE_INDEX, json, field, value, min, max, permanent, "index option " option)
 #define TEXT(json, proto_place, proto, field) \
-    {json, KIND_TEXT, PLACE_TOP, proto_place, proto, AT(field), sizeof((struct database_settings *)0)->field, 0, 0, 0, NULL, NULL}
-#define MOMENT(json, field) {json, KIND_TIME, PLACE_TOP, PLACE_NONE, NULL, AT(field), 0, 0, 0, 0, NULL, NULL}
+    { \
+        json, KIND_TEXT, PLACE_TOP, proto_place, proto, AT(field), sizeof((struct database_settings *)0)->field, 0, 0, 0, NULL, NULL \
+    }
+#define MOMENT(json, field) \
+    { \
+        json, KIND_TIME, PLACE_TOP, PLACE_NONE, NULL, AT(field), 0, 0, 0, 0, NULL, NULL \
+    }
 #define U32 UINT32_MAX
 
 /* In the order of the record. */
@@ -47,9 +58,10 @@ static const struct setting SETTINGS[] = {
     TEXT("followerUsername", PLACE_REPLICATION, "primaryUsername", primary_username),
     TEXT("followerPassword", PLACE_REPLICATION, "primaryPassword", primary_password),
     NUMBER("syncAcks", PLACE_TOP, PLACE_REPLICATION, "syncAcks", sync_acks, 0, 0, 1000, NULL, "SyncAcks"),
-    NUMBER("prefetchTxBufferSize", PLACE_TOP, PLACE_REPLICATION, "prefetchTxBufferSize", prefetch_tx_buffer_size, 0, 0, 1000000, NULL, "PrefetchTxBufferSize"),
-    NUMBER("replicationCommitConcurrency", PLACE_TOP, PLACE_REPLICATION, "replicationCommitConcurrency", replication_commit_concurrency, 0, 0, 1000, NULL,
-           "ReplicationCommitConcurrency"),
+    NUMBER("prefetchTxBufferSize", PLACE_TOP, PLACE_REPLICATION, "prefetchTxBufferSize", prefetch_tx_buffer_size, 0, 0, 1000000, NULL,
+           "PrefetchTxBufferSize"),
+    NUMBER("replicationCommitConcurrency", PLACE_TOP, PLACE_REPLICATION, "replicationCommitConcurrency", replication_commit_concurrency, 0, 0, 1000,
+           NULL, "ReplicationCommitConcurrency"),
     BOOLEAN("allowTxDiscarding", PLACE_REPLICATION, "allowTxDiscarding", allow_tx_discarding, NULL),
     BOOLEAN("skipIntegrityCheck", PLACE_REPLICATION, "skipIntegrityCheck", skip_integrity_check, NULL),
     BOOLEAN("waitForIndexing", PLACE_REPLICATION, "waitForIndexing", wait_for_indexing, NULL),
@@ -89,14 +101,16 @@ static const struct setting SETTINGS[] = {
     INDEX_NUMBER("maxBulkSize", index_max_bulk_size, 1, 1, 1000000, NULL, "MaxBulkSize"),
     INDEX_NUMBER("bulkPreparationTimeout", index_bulk_preparation_timeout_ms, 20, 0, 3600000, NULL, "BulkPreparationTimeout"),
     NUMBER("syncThreshold", PLACE_AHT, PLACE_AHT, "syncThreshold", aht_sync_threshold, 100000, 1, U32, NULL, "AHT option SyncThld"),
-    NUMBER("writeBufferSize", PLACE_AHT, PLACE_AHT, "writeBufferSize", aht_write_buffer_size, 16777216, 1, 1 << 30, NULL, "AHT option WriteBufferSize"),
+    NUMBER("writeBufferSize", PLACE_AHT, PLACE_AHT, "writeBufferSize", aht_write_buffer_size, 16777216, 1, 1 << 30, NULL,
+           "AHT option WriteBufferSize"),
     {"autoload", KIND_INT, PLACE_TOP, PLACE_NONE, NULL, AT(autoload), 0, AUTOLOAD_UNSET, INT64_MIN, INT64_MAX, NULL, NULL},
     TEXT("createdBy", PLACE_NONE, NULL, created_by),
     MOMENT("createdAt", created_at),
     TEXT("updatedBy", PLACE_NONE, NULL, updated_by),
     MOMENT("updatedAt", updated_at),
     NUMBER("retentionPeriod", PLACE_TOP, PLACE_TRUNCATION, "retentionPeriod", retention_period_ms, 0, 0, INT64_MAX / 1000000, NULL, NULL),
-    NUMBER("truncationFrequency", PLACE_TOP, PLACE_TRUNCATION, "truncationFrequency", truncation_frequency_ms, 86400000, 0, INT64_MAX / 1000000, NULL, NULL),
+    NUMBER("truncationFrequency", PLACE_TOP, PLACE_TRUNCATION, "truncationFrequency", truncation_frequency_ms, 86400000, 0, INT64_MAX / 1000000, NULL,
+           NULL),
 };
 enum { SETTING_COUNT = sizeof SETTINGS / sizeof SETTINGS[0] };
 static const int64_t DAY_MS = 86400000, HOUR_MS = 3600000;
@@ -218,7 +232,8 @@ enum status settings_decode(struct bytes json, struct database_settings *s, stru
         if (place == NULL)
             continue;
         if (!json_is_object(place)) {
-            st = err_set(err, ST_INVALID, 0, "settings record: %s is no object", SETTINGS[i].json_place == PLACE_INDEX ? "indexOptions" : "ahtOptions");
+            st = err_set(err, ST_INVALID, 0, "settings record: %s is no object",
+                         SETTINGS[i].json_place == PLACE_INDEX ? "indexOptions" : "ahtOptions");
             goto done;
         }
         if ((v = json_member(place, SETTINGS[i].json)) != NULL && (st = value_decode(&SETTINGS[i], v, s, err)) != ST_OK)
@@ -373,23 +388,23 @@ static enum status replica_validate(const struct database_settings *s, struct er
 static enum status primary_validate(const struct database_settings *s, struct err *err)
 {
     static const char text[] = INNER "invalid value for replication option %s on primary database '%s'";
-    const char *wrong = s->primary_database[0] != '\0'              ? "PrimaryDatabase"
-                        : s->primary_host[0] != '\0'                ? "PrimaryHost"
-                        : s->primary_port != 0                      ? "PrimaryPort"
-                        : s->primary_username[0] != '\0'            ? "PrimaryUsername"
-                        : s->primary_password[0] != '\0'            ? "PrimaryPassword"
-                        : s->prefetch_tx_buffer_size != 0           ? "PrefetchTxBufferSize"
-                        : s->replication_commit_concurrency != 0    ? "ReplicationCommitConcurrency"
-                        : s->allow_tx_discarding                    ? "AllowTxDiscarding"
-                        : s->skip_integrity_check                   ? "SkipIntegrityCheck"
-                        : s->wait_for_indexing                      ? "WaitForIndexing"
-                                                                    : NULL;
+    const char *wrong = s->primary_database[0] != '\0'           ? "PrimaryDatabase"
+                        : s->primary_host[0] != '\0'             ? "PrimaryHost"
+                        : s->primary_port != 0                   ? "PrimaryPort"
+                        : s->primary_username[0] != '\0'         ? "PrimaryUsername"
+                        : s->primary_password[0] != '\0'         ? "PrimaryPassword"
+                        : s->prefetch_tx_buffer_size != 0        ? "PrefetchTxBufferSize"
+                        : s->replication_commit_concurrency != 0 ? "ReplicationCommitConcurrency"
+                        : s->allow_tx_discarding                 ? "AllowTxDiscarding"
+                        : s->skip_integrity_check                ? "SkipIntegrityCheck"
+                        : s->wait_for_indexing                   ? "WaitForIndexing"
+                                                                 : NULL;
 
     if (wrong != NULL)
         return err_set(err, ST_INVALID, 0, text, wrong, s->database);
     if (s->sync_replication && s->sync_acks == 0)
-        return err_set(err, ST_INVALID, 0, INNER "invalid replication options for primary database '%s'. It is necessary to have at least one sync replica",
-                       s->database);
+        return err_set(err, ST_INVALID, 0,
+                       INNER "invalid replication options for primary database '%s'. It is necessary to have at least one sync replica", s->database);
     if (!s->sync_replication && s->sync_acks != 0)
         return err_set(err, ST_INVALID, 0, INNER "invalid replication options for primary database '%s'. SyncAcks should be set to 0", s->database);
     return ST_OK;
@@ -414,7 +429,8 @@ enum status settings_validate(const struct database_settings *s, struct err *err
     if (s->read_tx_pool_size < 1 || s->read_tx_pool_size > 1000000)
         return err_set(err, ST_INVALID, 0, INNER "invalid read tx pool size (%lld) for database '%s'", (long long)s->read_tx_pool_size, s->database);
     if (s->retention_period_ms < 0 || (s->retention_period_ms > 0 && s->retention_period_ms < DAY_MS) || s->retention_period_ms > INT64_MAX / 1000000)
-        return err_set(err, ST_INVALID, 0, INNER "invalid retention period for database '%s'. RetentionPeriod should at least '24' hours", s->database);
+        return err_set(err, ST_INVALID, 0, INNER "invalid retention period for database '%s'. RetentionPeriod should at least '24' hours",
+                       s->database);
     if (s->truncation_frequency_ms < 0 || (s->truncation_frequency_ms > 0 && s->truncation_frequency_ms < HOUR_MS) ||
         s->truncation_frequency_ms > INT64_MAX / 1000000)
         return err_set(err, ST_INVALID, 0, INNER "invalid truncation frequency for database '%s'. TruncationFrequency should at least '1' hour",
@@ -426,7 +442,8 @@ enum status settings_validate(const struct database_settings *s, struct err *err
 }
 
 /* A wrapper of the right kind for a field, with the setting's value; NULL when out of memory. */
-static ProtobufCMessage *wrapper_make(const struct setting *f, const struct database_settings *s, const ProtobufCMessageDescriptor *d, struct arena *arena)
+static ProtobufCMessage *wrapper_make(const struct setting *f, const struct database_settings *s, const ProtobufCMessageDescriptor *d,
+                                      struct arena *arena)
 {
     ProtobufCMessage *w = arena_alloc(arena, d->sizeof_message);
 
@@ -458,8 +475,8 @@ static ProtobufCMessage *wrapper_make(const struct setting *f, const struct data
 
 static Immudb__Schema__DatabaseNullableSettings *message_shell(struct arena *arena)
 {
-    Immudb__Schema__DatabaseNullableSettings *m =
-        MESSAGE(arena, Immudb__Schema__DatabaseNullableSettings, IMMUDB__SCHEMA__DATABASE_NULLABLE_SETTINGS__INIT);
+    Immudb__Schema__DatabaseNullableSettings *m = MESSAGE(arena, Immudb__Schema__DatabaseNullableSettings,
+                                                          IMMUDB__SCHEMA__DATABASE_NULLABLE_SETTINGS__INIT);
 
     if (m == NULL)
         return NULL;

@@ -26,8 +26,8 @@ struct database_settings {
     bool embedded_values, prealloc_files;
     int64_t file_size, max_key_len, max_value_len, max_tx_entries;
     bool exclude_commit_time;
-    int64_t max_active_transactions, mvcc_read_set_limit, max_concurrency, max_io_concurrency, write_buffer_size, tx_log_cache_size,
-        vlog_cache_size, vlog_max_opened_files, tx_log_max_opened_files, commit_log_max_opened_files, write_tx_header_version, read_tx_pool_size;
+    int64_t max_active_transactions, mvcc_read_set_limit, max_concurrency, max_io_concurrency, write_buffer_size, tx_log_cache_size, vlog_cache_size,
+        vlog_max_opened_files, tx_log_max_opened_files, commit_log_max_opened_files, write_tx_header_version, read_tx_pool_size;
     int64_t index_flush_threshold, index_sync_threshold, index_flush_buffer_size;
     float index_cleanup_percentage;
     int64_t index_cache_size, index_max_node_size, index_max_active_snapshots, index_renew_snap_root_after_ms, index_compaction_threshold,
@@ -54,7 +54,8 @@ MUST_USE enum status settings_decode(struct bytes json, struct database_settings
 /* --- protobuf --- */
 /* Lays what the request gives over *s; NULL gives nothing. is_update: permanent ones must not be given.
  * ST_INVALID with the published text. */
-MUST_USE enum status settings_apply(const Immudb__Schema__DatabaseNullableSettings *given, bool is_update, struct database_settings *s, struct err *err);
+MUST_USE enum status settings_apply(const Immudb__Schema__DatabaseNullableSettings *given, bool is_update, struct database_settings *s,
+                                    struct err *err);
 /* Ranges and rules. ST_INVALID with the published text ("illegal arguments: ..."), without the outermost prefix. */
 MUST_USE enum status settings_validate(const struct database_settings *s, struct err *err);
 /* Every field set; in the arena, NULL when out of memory. */

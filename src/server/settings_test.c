@@ -52,20 +52,19 @@ static const char *record_of(json_t *r, const char *step, char name[132])
     json_t *s, *tx, *entry;
     size_t i, k, n, c;
 
-    json_array_foreach(json_object_get(r, "steps"), i, s)
-        if (strncmp(json_string_value(json_object_get(s, "after")), step, strlen(step)) == 0)
-            json_array_foreach(json_object_get(s, "systemdb_txs"), k, tx)
-                json_array_foreach(json_object_get(tx, "entries"), n, entry) {
-                    const char *hex = json_string_value(json_object_get(entry, "key_hex"));
-                    unsigned byte;
+    json_array_foreach(json_object_get(r, "steps"), i, s) if (strncmp(json_string_value(json_object_get(s, "after")), step, strlen(step)) == 0)
+        json_array_foreach(json_object_get(s, "systemdb_txs"), k, tx) json_array_foreach(json_object_get(tx, "entries"), n, entry)
+    {
+        const char *hex = json_string_value(json_object_get(entry, "key_hex"));
+        unsigned byte;
 
-                    for (c = 2; c < strlen(hex) / 2; c++) {
-                        sscanf(hex + 2 * c, "%2x", &byte);
-                        name[c - 2] = (char)byte;
-                    }
-                    name[c - 2] = '\0';
-                    return json_string_value(json_object_get(entry, "value_text"));
-                }
+        for (c = 2; c < strlen(hex) / 2; c++) {
+            sscanf(hex + 2 * c, "%2x", &byte);
+            name[c - 2] = (char)byte;
+        }
+        name[c - 2] = '\0';
+        return json_string_value(json_object_get(entry, "value_text"));
+    }
     return NULL;
 }
 
@@ -75,33 +74,36 @@ static void test_round_trip(void **state)
     size_t i, k, n, count = 0;
 
     (void)state;
-    json_array_foreach(json_object_get(r, "steps"), i, step)
-        json_array_foreach(json_object_get(step, "systemdb_txs"), k, tx)
-            json_array_foreach(json_object_get(tx, "entries"), n, entry) {
-                const char *text = json_string_value(json_object_get(entry, "value_text"));
-                struct database_settings s;
-                char name[132];
-                json_t *parsed;
+    json_array_foreach(json_object_get(r, "steps"), i, step) json_array_foreach(json_object_get(step, "systemdb_txs"), k, tx)
+        json_array_foreach(json_object_get(tx, "entries"), n, entry)
+    {
+        const char *text = json_string_value(json_object_get(entry, "value_text"));
+        struct database_settings s;
+        char name[132];
+        json_t *parsed;
 
-                if (strncmp(json_string_value(json_object_get(entry, "key_hex")), "0002", 4) != 0 || text == NULL || text[0] == '\0')
-                    continue;
-                parsed = json_loads(text, 0, NULL);
-                snprintf(name, sizeof name, "%s", json_string_value(json_object_get(parsed, "database")));
-                json_decref(parsed);
-                s = decode(name, text);
-                expect_encoded(&s, text);
-                count++;
-            }
+        if (strncmp(json_string_value(json_object_get(entry, "key_hex")), "0002", 4) != 0 || text == NULL || text[0] == '\0')
+            continue;
+        parsed = json_loads(text, 0, NULL);
+        snprintf(name, sizeof name, "%s", json_string_value(json_object_get(parsed, "database")));
+        json_decref(parsed);
+        s = decode(name, text);
+        expect_encoded(&s, text);
+        count++;
+    }
     assert_true(count >= 14);
     json_decref(r);
 }
 
 #define U32(v) (&(Immudb__Schema__NullableUint32){.base = PROTOBUF_C_MESSAGE_INIT(&immudb__schema__nullable_uint32__descriptor), .value = (v)})
 #define U64(v) (&(Immudb__Schema__NullableUint64){.base = PROTOBUF_C_MESSAGE_INIT(&immudb__schema__nullable_uint64__descriptor), .value = (v)})
-#define MS(v) (&(Immudb__Schema__NullableMilliseconds){.base = PROTOBUF_C_MESSAGE_INIT(&immudb__schema__nullable_milliseconds__descriptor), .value = (v)})
+#define MS(v) \
+    (&(Immudb__Schema__NullableMilliseconds){.base = PROTOBUF_C_MESSAGE_INIT(&immudb__schema__nullable_milliseconds__descriptor), .value = (v)})
 #define FLOAT(v) (&(Immudb__Schema__NullableFloat){.base = PROTOBUF_C_MESSAGE_INIT(&immudb__schema__nullable_float__descriptor), .value = (v)})
 #define YES(v) (&(Immudb__Schema__NullableBool){.base = PROTOBUF_C_MESSAGE_INIT(&immudb__schema__nullable_bool__descriptor), .value = (v)})
-#define TEXT(v) (&(Immudb__Schema__NullableString){.base = PROTOBUF_C_MESSAGE_INIT(&immudb__schema__nullable_string__descriptor), .value = (char *)(uintptr_t)(v)})
+#define TEXT(v) \
+    (&(Immudb__Schema__NullableString){.base = PROTOBUF_C_MESSAGE_INIT(&immudb__schema__nullable_string__descriptor), \
+                                       .value = (char *)(uintptr_t)(v)})
 
 struct given {
     Immudb__Schema__DatabaseNullableSettings top;
@@ -241,7 +243,8 @@ static void test_replica(void **state)
 
 static void test_odd_records(void **state)
 {
-    static const char *const bad[] = {"", "notjson", "[]", "{\"maxKeyLen\":\"12\"}", "{\"indexOptions\":7}", "{\"replica\":1}", "{\"createdAt\":\"x\"}", "{\"maxKeyLen\":1.5}"};
+    static const char *const bad[] = {
+        "", "notjson", "[]", "{\"maxKeyLen\":\"12\"}", "{\"indexOptions\":7}", "{\"replica\":1}", "{\"createdAt\":\"x\"}", "{\"maxKeyLen\":1.5}"};
     struct database_settings s, fresh;
     size_t i;
 
@@ -352,9 +355,10 @@ static void test_permanent(void **state)
 static void test_message(void **state)
 {
     Immudb__Schema__DatabaseNullableSettings *m;
-    struct database_settings s = decode("x", "{\"replica\":true,\"masterAddress\":\"h\",\"maxKeyLen\":77,\"prefetchTxBufferSize\":3,\"replicationCommitConcurrency\":4,"
-                                             "\"indexOptions\":{\"cleanupPercentage\":1.5,\"renewSnapRootAfter\":9},\"retentionPeriod\":86400000,\"autoload\":1}"),
-                             back;
+    struct database_settings
+        s = decode("x", "{\"replica\":true,\"masterAddress\":\"h\",\"maxKeyLen\":77,\"prefetchTxBufferSize\":3,\"replicationCommitConcurrency\":4,"
+                        "\"indexOptions\":{\"cleanupPercentage\":1.5,\"renewSnapRootAfter\":9},\"retentionPeriod\":86400000,\"autoload\":1}"),
+        back;
 
     (void)state;
     arena_init(&arena, 4096, 0);
@@ -370,7 +374,12 @@ static void test_names(void **state)
     static const struct {
         const char *name, *error; /* NULL: good */
     } rows[] = {
-        {"db1", NULL}, {"a_b", NULL}, {"_", NULL}, {"1", NULL}, {"\xc3\xa9", NULL}, {"\xd9\xa0", NULL} /* a digit of another script */,
+        {"db1", NULL},
+        {"a_b", NULL},
+        {"_", NULL},
+        {"1", NULL},
+        {"\xc3\xa9", NULL},
+        {"\xd9\xa0", NULL} /* a digit of another script */,
         {"", "database name length outside of limits"},
         {"a-b", "punctuation marks and symbols are not allowed in database name"},
         {"a.b", "punctuation marks and symbols are not allowed in database name"},
@@ -410,8 +419,9 @@ static void test_names(void **state)
 
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_round_trip), cmocka_unit_test(test_created), cmocka_unit_test(test_replica), cmocka_unit_test(test_odd_records),
-                                       cmocka_unit_test(test_ranges), cmocka_unit_test(test_permanent), cmocka_unit_test(test_message), cmocka_unit_test(test_names)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_round_trip),  cmocka_unit_test(test_created), cmocka_unit_test(test_replica),
+                                       cmocka_unit_test(test_odd_records), cmocka_unit_test(test_ranges),  cmocka_unit_test(test_permanent),
+                                       cmocka_unit_test(test_message),     cmocka_unit_test(test_names)};
 
     if (argc != 2) {
         fprintf(stderr, "usage: %s GOLDEN_SYSTEMDB\n", argv[0]);

@@ -290,10 +290,7 @@ static void refuse_wrapped(struct kv_write *w, const char *prefix, enum status s
 #define SET_PREFIX "StreamSet receives following error: "
 #define VERIFIABLE_PREFIX "StreamVerifiableSet received the following error: "
 static void set_refuse(struct kv_write *w, enum status st, const struct err *err) { refuse_wrapped(w, SET_PREFIX, st, err); }
-static void verifiable_refuse(struct kv_write *w, enum status st, const struct err *err)
-{
-    refuse_wrapped(w, VERIFIABLE_PREFIX, st, err);
-}
+static void verifiable_refuse(struct kv_write *w, enum status st, const struct err *err) { refuse_wrapped(w, VERIFIABLE_PREFIX, st, err); }
 
 static struct kv_write *collected_set(struct stream_in *s)
 {

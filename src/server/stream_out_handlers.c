@@ -129,8 +129,8 @@ static void run(struct pool_job *job)
     produce(s);
 }
 
-static void start(struct request *rq, enum status (*open)(struct stream_out *, struct err *),
-                  enum status (*next)(struct stream_out *, struct err *), bool is_single)
+static void start(struct request *rq, enum status (*open)(struct stream_out *, struct err *), enum status (*next)(struct stream_out *, struct err *),
+                  bool is_single)
 {
     struct stream_out *s = arena_zalloc(rq->arena, sizeof *s);
 
@@ -213,8 +213,7 @@ static enum status history_open(struct stream_out *s, struct err *err)
     uint64_t ignored;
     enum status st;
 
-    if ((st = reader_open(s, m->sincetx, err)) != ST_OK ||
-        (st = kv_limit(m->limit > 0 ? (uint64_t)m->limit : 0, &ignored, err)) != ST_OK)
+    if ((st = reader_open(s, m->sincetx, err)) != ST_OK || (st = kv_limit(m->limit > 0 ? (uint64_t)m->limit : 0, &ignored, err)) != ST_OK)
         return st;
     return kv_history_open(&s->history, &s->reader, bytes_pb(m->key), m->offset, m->limit, m->desc, err);
 }
@@ -307,8 +306,7 @@ static enum status verifiable_next(struct stream_out *s, struct err *err)
     enum status st;
 
     kv_get_options_of(s->rq, m->keyrequest, false, &o);
-    if ((st = kv_get(&s->reader, &o, &e, err)) != ST_OK ||
-        (st = kv_prove_entry(s->rq, &s->reader, &e, m->provesincetx, &p, err)) != ST_OK)
+    if ((st = kv_get(&s->reader, &o, &e, err)) != ST_OK || (st = kv_prove_entry(s->rq, &s->reader, &e, m->provesincetx, &p, err)) != ST_OK)
         return st;
     st = verifiable_parts(s, &e, &p, err);
     kv_tx_close(&p.tx);

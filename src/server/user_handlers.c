@@ -413,7 +413,10 @@ static bool change_check(struct request *rq, const char *name, const char *datab
     return false;
 }
 
-static bool is_action(int action) { return action == IMMUDB__SCHEMA__PERMISSION_ACTION__GRANT || action == IMMUDB__SCHEMA__PERMISSION_ACTION__REVOKE; }
+static bool is_action(int action)
+{
+    return action == IMMUDB__SCHEMA__PERMISSION_ACTION__GRANT || action == IMMUDB__SCHEMA__PERMISSION_ACTION__REVOKE;
+}
 
 void handle_change_permission(struct request *rq)
 {

@@ -23,7 +23,12 @@ struct fixture {
     bool external;
 };
 
-static void log_nothing(void *ctx, enum log_level level, const char *text) { (void)ctx; (void)level; (void)text; }
+static void log_nothing(void *ctx, enum log_level level, const char *text)
+{
+    (void)ctx;
+    (void)level;
+    (void)text;
+}
 
 static void fine(enum status st, const struct err *err, int line)
 {
@@ -43,8 +48,14 @@ static enum status opened(struct fixture *f)
     FINE(st);
     if (st != ST_OK)
         return st;
-    f->o = (struct store_options){.runtime = f->runtime, .dir = f->dir, .create = true, .tx_version = 1, .segment_bytes_first = 4096, .segment_bytes_max = 8192,
-        .memtable_bytes_max = 64 << 10, .external_commit = f->external};
+    f->o = (struct store_options){.runtime = f->runtime,
+                                  .dir = f->dir,
+                                  .create = true,
+                                  .tx_version = 1,
+                                  .segment_bytes_first = 4096,
+                                  .segment_bytes_max = 8192,
+                                  .memtable_bytes_max = 64 << 10,
+                                  .external_commit = f->external};
     st = store_open(&f->o, &f->store, &err);
     FINE(st);
     if (st != ST_OK) {
@@ -123,7 +134,12 @@ static void put(struct fixture *f, unsigned i)
         st = draft_precondition(d, KEY_MUST_NOT_EXIST, bytes_str("\x01never"), 0, &err);
         FINE(st);
         if (st == ST_OK)
-            st = draft_read_range(d, bytes_str("\x01" "a"), bytes_str("\x01" "zz"), 0, &err);
+            st = draft_read_range(d,
+                                  bytes_str("\x01"
+                                            "a"),
+                                  bytes_str("\x01"
+                                            "zz"),
+                                  0, &err);
         FINE(st);
     }
     if (st != ST_OK) {

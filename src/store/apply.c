@@ -31,7 +31,7 @@ struct feed {
     struct store *store;
     struct index_entry items[ENTRIES_CHUNK];
     size_t count;
-    uint64_t tx;    /* where the committer stands once items are in: see struct committer */
+    uint64_t tx; /* where the committer stands once items are in: see struct committer */
     uint32_t entry;
 };
 

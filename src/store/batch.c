@@ -156,9 +156,13 @@ static void take_tx(struct store *s, struct store_draft *d, int64_t now_s)
 
     if (st == ST_OK && draft_has_conditions(d)) {
         switch (conditions_validate(s, d, now_s, &err)) {
-        case VALIDATION_OK: break;
-        case VALIDATION_FAILED: st = err.status; break;
-        case VALIDATION_MOVED: return;
+        case VALIDATION_OK:
+            break;
+        case VALIDATION_FAILED:
+            st = err.status;
+            break;
+        case VALIDATION_MOVED:
+            return;
         }
     }
     if (st == ST_OK && d->kind == DRAFT_IMPORT && !import_take(s, d))
@@ -245,10 +249,7 @@ static void list_complete(struct draft_list *l, enum status st, const struct err
         draft_complete(d, st, err);
 }
 
-static uint64_t batch_restore_tx(const struct store *s)
-{
-    return s->c.batch_first_tx != 0 ? s->c.batch_first_tx - 1 : s->c.ordered_tx;
-}
+static uint64_t batch_restore_tx(const struct store *s) { return s->c.batch_first_tx != 0 ? s->c.batch_first_tx - 1 : s->c.ordered_tx; }
 
 /* The disk is full, or memory short before anything was written: everything back to where it came from. */
 static void batch_take_back(struct store *s, enum status st)
@@ -399,8 +400,8 @@ static bool sync_is_due(const struct store *s)
 
     if (c->unsynced_since_ns == 0)
         return false;
-    return c->syncs.first != NULL || c->durable.first != NULL || log_bytes_written(s->log) - c->synced_bytes > UNSYNCED_BYTES_DUE
-           || env_mono_ns(s->env) - c->unsynced_since_ns >= s->o.async_sync_interval_ns;
+    return c->syncs.first != NULL || c->durable.first != NULL || log_bytes_written(s->log) - c->synced_bytes > UNSYNCED_BYTES_DUE ||
+           env_mono_ns(s->env) - c->unsynced_since_ns >= s->o.async_sync_interval_ns;
 }
 
 /* Starts a sync beside us when it is time; waits for one only when too much is outstanding, or at the end. */

@@ -36,7 +36,12 @@ static void ok_(enum status st, const struct err *err, const char *what, int lin
 }
 #define OK(call) ok_((call), &err, #call, __LINE__)
 
-static void log_nothing(void *ctx, enum log_level level, const char *text) { (void)ctx; (void)level; (void)text; }
+static void log_nothing(void *ctx, enum log_level level, const char *text)
+{
+    (void)ctx;
+    (void)level;
+    (void)text;
+}
 static struct env test_env;
 
 /* Value of a key in a view, 0 when it was never set. */
@@ -115,8 +120,7 @@ static void pair_done(void *ctx, const struct store_draft *d, const struct store
     (void)d;
     if (r->status == ST_OK) {
         atomic_fetch_add(&acked, 1);
-        while (r->header.id > seen && !atomic_compare_exchange_weak(&acked_tx, &seen, r->header.id)) {
-        }
+        while (r->header.id > seen && !atomic_compare_exchange_weak(&acked_tx, &seen, r->header.id)) {}
     } else if (r->status != ST_CLOSED && r->status != ST_LIMIT) {
         fprintf(stderr, "submitted: %s\n", r->err.text);
         abort();
@@ -215,11 +219,22 @@ static void *maintain(void *ctx)
 
     while (!atomic_load(&is_over)) {
         switch (test_random(&rng) % 6) {
-        case 0: OK(store_flush_index(store, &err)); break;
-        case 1: OK(store_maintain(store, &more, &err)); break;
-        case 2: OK(store_sync(store, &err)); break;
-        case 3: store_get_stats(store, &stats); store_health(store, &health); break;
-        case 4: OK(store_wait(store, store_indexed(store), 0, &err)); break;
+        case 0:
+            OK(store_flush_index(store, &err));
+            break;
+        case 1:
+            OK(store_maintain(store, &more, &err));
+            break;
+        case 2:
+            OK(store_sync(store, &err));
+            break;
+        case 3:
+            store_get_stats(store, &stats);
+            store_health(store, &health);
+            break;
+        case 4:
+            OK(store_wait(store, store_indexed(store), 0, &err));
+            break;
         default:
             if (test_random(&rng) % 8 == 0)
                 OK(store_compact_index(store, &err));
@@ -267,8 +282,16 @@ static void begin(struct vfs *vfs, enum store_durability durability, bool extern
     struct err err;
 
     OK(runtime_create(&ro, &runtime, &err));
-    options = (struct store_options){.runtime = runtime, .dir = "db", .create = true, .tx_version = 1, .durability = durability, .external_commit = external,
-        .segment_bytes_first = 64 << 10, .segment_bytes_max = 256 << 10, .memtable_bytes_max = 128 << 10, .async_sync_interval_ns = 2000000};
+    options = (struct store_options){.runtime = runtime,
+                                     .dir = "db",
+                                     .create = true,
+                                     .tx_version = 1,
+                                     .durability = durability,
+                                     .external_commit = external,
+                                     .segment_bytes_first = 64 << 10,
+                                     .segment_bytes_max = 256 << 10,
+                                     .memtable_bytes_max = 128 << 10,
+                                     .async_sync_interval_ns = 2000000};
     open_store();
 }
 
@@ -329,7 +352,11 @@ static void together(enum store_durability durability, bool external)
     }
     store_get_state(store, &s);
     OK(store_verify(store, bad, NULL, &err));
-    printf("%s: %lu txs, %lu increments, %lu conflicts\n", external ? "external" : durability == STORE_ASYNC ? "async" : "durable", s.tx_id, sum, atomic_load(&conflicts));
+    printf("%s: %lu txs, %lu increments, %lu conflicts\n",
+           external                    ? "external"
+           : durability == STORE_ASYNC ? "async"
+                                       : "durable",
+           s.tx_id, sum, atomic_load(&conflicts));
     store_close(store);
     runtime_destroy(runtime);
     vfs_memory_destroy(vfs);

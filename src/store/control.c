@@ -119,10 +119,7 @@ enum status store_allow_commit(struct store *s, uint64_t tx_id, const hash_t *al
     return control_run(s, DRAFT_ALLOW, tx_id, alh, err);
 }
 
-enum status store_discard(struct store *s, uint64_t after_tx_id, struct err *err)
-{
-    return control_run(s, DRAFT_DISCARD, after_tx_id, NULL, err);
-}
+enum status store_discard(struct store *s, uint64_t after_tx_id, struct err *err) { return control_run(s, DRAFT_DISCARD, after_tx_id, NULL, err); }
 
 enum status store_sync(struct store *s, struct err *err)
 {

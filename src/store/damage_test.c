@@ -214,8 +214,9 @@ static bool keys_judge(struct world *w, char why[512])
         snprintf(key, sizeof key, "key%u", k);
         for (uint64_t id = 1; id <= TXS; id++)
             for (size_t i = 0; i < w->model.txs[id - 1].count; i++)
-                if (strcmp((const char *)w->model.txs[id - 1].entries[i].key + 1, key) == 0
-                    || (w->model.txs[id - 1].entries[i].key_len == strlen(key) + 1 && memcmp(w->model.txs[id - 1].entries[i].key + 1, key, strlen(key)) == 0)) {
+                if (strcmp((const char *)w->model.txs[id - 1].entries[i].key + 1, key) == 0 ||
+                    (w->model.txs[id - 1].entries[i].key_len == strlen(key) + 1 &&
+                     memcmp(w->model.txs[id - 1].entries[i].key + 1, key, strlen(key)) == 0)) {
                     last = id;
                     count++;
                 }
@@ -277,7 +278,8 @@ static bool judge(struct world *w, char why[512])
     ok = ok && keys_judge(w, why);
     arena_init(&arena, 4096, 0);
     for (uint64_t id = 1; id <= s.tx_id && ok; id += 7) {
-        if (store_dual_proof(w->store, id, s.tx_id, &arena, &p, &err) == ST_OK && !dual_proof_verify(&p, id, s.tx_id, &w->model.txs[id - 1].alh, &s.alh)) {
+        if (store_dual_proof(w->store, id, s.tx_id, &arena, &p, &err) == ST_OK &&
+            !dual_proof_verify(&p, id, s.tx_id, &w->model.txs[id - 1].alh, &s.alh)) {
             snprintf(why, 512, "a proof that does not hold");
             ok = false;
         }
@@ -345,8 +347,8 @@ static void everything(bool is_clean)
             point(&w, disk, "cut short", f, w.lengths[f] * part / 4);
         }
     }
-    printf("%s: %lu damages in %zu files: %lu without consequence or rebuilt, %lu read-only and named\n", is_clean ? "closed" : "killed", w.points, w.file_count, w.healthy,
-        w.damaged);
+    printf("%s: %lu damages in %zu files: %lu without consequence or rebuilt, %lu read-only and named\n", is_clean ? "closed" : "killed", w.points,
+           w.file_count, w.healthy, w.damaged);
     assert_true(w.healthy > 50 && w.damaged > 50);
     world_free(&w);
 }

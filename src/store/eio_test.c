@@ -25,8 +25,13 @@ static enum status opened(struct fixture *f, size_t memory, struct err *err)
     enum status st = runtime_create(&ro, &f->runtime, err);
 
     assert_int_equal(st, ST_OK);
-    f->o = (struct store_options){.runtime = f->runtime, .dir = "db", .create = true, .tx_version = 1, .segment_bytes_first = 2048,
-        .segment_bytes_max = 8192, .memtable_bytes_max = 64 << 10};
+    f->o = (struct store_options){.runtime = f->runtime,
+                                  .dir = "db",
+                                  .create = true,
+                                  .tx_version = 1,
+                                  .segment_bytes_first = 2048,
+                                  .segment_bytes_max = 8192,
+                                  .memtable_bytes_max = 64 << 10};
     if ((st = store_open(&f->o, &f->store, err)) != ST_OK) {
         runtime_destroy(f->runtime);
         f->runtime = NULL;

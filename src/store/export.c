@@ -17,7 +17,8 @@ static enum status entries_read(struct store *s, struct log_tx *t, struct arena 
     return st;
 }
 
-enum status store_export(struct store *s, uint64_t tx_id, bool allow_precommitted, bool skip_integrity, struct arena *arena, struct bytes *out, struct err *err)
+enum status store_export(struct store *s, uint64_t tx_id, bool allow_precommitted, bool skip_integrity, struct arena *arena, struct bytes *out,
+                         struct err *err)
 {
     uint64_t limit = atomic_load_explicit(allow_precommitted ? &s->exportable_tx : &s->durable_tx, memory_order_acquire);
     struct tx_entry *entries = NULL;

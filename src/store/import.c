@@ -57,7 +57,8 @@ done:
     return st;
 }
 
-enum status store_import(struct store *s, struct bytes blob, bool skip_integrity, uint64_t deadline_mono_ns, struct store_result *out, struct err *err)
+enum status store_import(struct store *s, struct bytes blob, bool skip_integrity, uint64_t deadline_mono_ns, struct store_result *out,
+                         struct err *err)
 {
     struct store_draft *d = NULL;
     enum status st = import_draft(s, blob, false, skip_integrity, &d, err);
@@ -73,7 +74,8 @@ enum status store_import(struct store *s, struct bytes blob, bool skip_integrity
     return draft_commit(s, d, out, err);
 }
 
-void store_import_submit(struct store *s, struct bytes blob, bool skip_integrity, uint64_t deadline_mono_ns, enum store_drive drive, store_done done, void *ctx)
+void store_import_submit(struct store *s, struct bytes blob, bool skip_integrity, uint64_t deadline_mono_ns, enum store_drive drive, store_done done,
+                         void *ctx)
 {
     struct store_draft *d = NULL;
     struct store_result failed;

@@ -44,10 +44,27 @@ static uint64_t seed = 1;
 
 static uint64_t pick(uint64_t n) { return (test_random(&rng) >> 8) % n; }
 
-#define MUST(cond, ...) do { if (!(cond)) { fprintf(stderr, "seed %lu, operation %lu, line %d: ", seed, operations, __LINE__); fprintf(stderr, __VA_ARGS__); fputc('\n', stderr); abort(); } } while (0)
-#define OK(call) do { enum status st_ = (call); MUST(st_ == ST_OK, "%s: %s", #call, err.text); } while (0)
+#define MUST(cond, ...) \
+    do { \
+        if (!(cond)) { \
+            fprintf(stderr, "seed %lu, operation %lu, line %d: ", seed, operations, __LINE__); \
+            fprintf(stderr, __VA_ARGS__); \
+            fputc('\n', stderr); \
+            abort(); \
+        } \
+    } while (0)
+#define OK(call) \
+    do { \
+        enum status st_ = (call); \
+        MUST(st_ == ST_OK, "%s: %s", #call, err.text); \
+    } while (0)
 
-static void log_nothing(void *ctx, enum log_level level, const char *text) { (void)ctx; (void)level; (void)text; }
+static void log_nothing(void *ctx, enum log_level level, const char *text)
+{
+    (void)ctx;
+    (void)level;
+    (void)text;
+}
 
 static int by_bytes(const void *a, const void *b)
 {
@@ -103,8 +120,14 @@ static void opened(void)
     struct err err;
 
     OK(runtime_create(&ro, &runtime, &err));
-    options = (struct store_options){.runtime = runtime, .dir = dir, .create = true, .tx_version = 1, .durability = STORE_ASYNC,
-        .segment_bytes_first = 64 << 10, .segment_bytes_max = 1 << 20, .memtable_bytes_max = 96 << 10};
+    options = (struct store_options){.runtime = runtime,
+                                     .dir = dir,
+                                     .create = true,
+                                     .tx_version = 1,
+                                     .durability = STORE_ASYNC,
+                                     .segment_bytes_first = 64 << 10,
+                                     .segment_bytes_max = 1 << 20,
+                                     .memtable_bytes_max = 96 << 10};
     OK(store_open(&options, &store, &err));
 }
 
@@ -156,10 +179,21 @@ static void write_tx(bool is_conditional)
 
         store_key(k, name, &key);
         switch (pick(4)) {
-        case 0: OK(draft_precondition(d, KEY_MUST_EXIST, key, 0, &err)); holds = exists; break;
-        case 1: OK(draft_precondition(d, KEY_MUST_NOT_EXIST, key, 0, &err)); holds = !exists; break;
-        case 2: OK(draft_precondition(d, KEY_NOT_MODIFIED_AFTER_TX, key, at + 1, &err)); holds = v == NULL || v->tx_id <= at + 1; break;
-        default: OK(draft_read_point(d, key, at, &err)); holds = v == NULL || v->tx_id <= at;
+        case 0:
+            OK(draft_precondition(d, KEY_MUST_EXIST, key, 0, &err));
+            holds = exists;
+            break;
+        case 1:
+            OK(draft_precondition(d, KEY_MUST_NOT_EXIST, key, 0, &err));
+            holds = !exists;
+            break;
+        case 2:
+            OK(draft_precondition(d, KEY_NOT_MODIFIED_AFTER_TX, key, at + 1, &err));
+            holds = v == NULL || v->tx_id <= at + 1;
+            break;
+        default:
+            OK(draft_read_point(d, key, at, &err));
+            holds = v == NULL || v->tx_id <= at;
         }
     }
     st = store_commit(store, d, pick(200) == 0, &r, &err);
@@ -178,7 +212,7 @@ static void write_tx(bool is_conditional)
 static void same(const struct index_version *v, const struct version *want)
 {
     MUST(v->tx_id == want->tx_id && v->entry_index == want->entry_index && v->is_deleted == want->is_deleted && v->has_expiry == want->is_expired,
-        "version %lu/%u instead of %lu/%u", v->tx_id, v->entry_index, want->tx_id, want->entry_index);
+         "version %lu/%u instead of %lu/%u", v->tx_id, v->entry_index, want->tx_id, want->entry_index);
 }
 
 static void read_value(const struct version *want)
@@ -202,8 +236,9 @@ static void read_newest(struct store_snapshot *view, uint64_t view_tx)
     const struct version *want = newest(k, upto, &want_revision);
     struct index_version v;
     struct err err;
-    enum status st = upto == view_tx ? index_get(store_snapshot_index(view), INDEX_NS_KV, bytes_of(k->name, k->len), false, &v, &revision, &err)
-                                     : index_get_at(store_snapshot_index(view), INDEX_NS_KV, bytes_of(k->name, k->len), upto, false, &v, &revision, &err);
+    enum status st = upto == view_tx
+                         ? index_get(store_snapshot_index(view), INDEX_NS_KV, bytes_of(k->name, k->len), false, &v, &revision, &err)
+                         : index_get_at(store_snapshot_index(view), INDEX_NS_KV, bytes_of(k->name, k->len), upto, false, &v, &revision, &err);
 
     if (want == NULL) {
         MUST(st == ST_NOT_FOUND, "found what was never written");
@@ -251,7 +286,8 @@ static void read_history(struct store_snapshot *view, uint64_t view_tx)
 static void read_scan(struct store_snapshot *view, uint64_t view_tx)
 {
     unsigned a = (unsigned)pick(KEYS), b = (unsigned)pick(KEYS), low = a < b ? a : b, high = a < b ? b : a;
-    struct index_scan_options o = {.ns = INDEX_NS_KV, .desc = pick(2) == 0, .inclusive_seek = pick(2) == 0, .inclusive_end = pick(2) == 0, .want_revision = true};
+    struct index_scan_options o = {
+        .ns = INDEX_NS_KV, .desc = pick(2) == 0, .inclusive_seek = pick(2) == 0, .inclusive_end = pick(2) == 0, .want_revision = true};
     struct bytes lowb = bytes_of(keys[low].name, keys[low].len), highb = bytes_of(keys[high].name, keys[high].len);
     bool low_in = o.desc ? o.inclusive_end : o.inclusive_seek, high_in = o.desc ? o.inclusive_seek : o.inclusive_end;
     struct index_cursor *cursor;
@@ -295,10 +331,15 @@ static void read_something(void)
         MUST(view_tx == last_tx, "a new snapshot shows tx %lu instead of %lu", view_tx, last_tx);
     }
     switch (pick(12)) {
-    case 0: read_scan(view, view_tx); break;
+    case 0:
+        read_scan(view, view_tx);
+        break;
     case 1:
-    case 2: read_history(view, view_tx); break;
-    default: read_newest(view, view_tx);
+    case 2:
+        read_history(view, view_tx);
+        break;
+    default:
+        read_newest(view, view_tx);
     }
     store_snapshot_close(own);
 }
@@ -310,14 +351,20 @@ static void upkeep(void)
     int k = (int)pick(SNAPSHOTS);
 
     switch (pick(10)) {
-    case 0: OK(store_flush_index(store, &err)); break;
+    case 0:
+        OK(store_flush_index(store, &err));
+        break;
     case 1:
         if (pick(20) == 0)
             OK(store_compact_index(store, &err));
         break;
     case 2:
-    case 3: OK(store_maintain(store, &more, &err)); break;
-    case 4: OK(store_sync(store, &err)); break;
+    case 3:
+        OK(store_maintain(store, &more, &err));
+        break;
+    case 4:
+        OK(store_sync(store, &err));
+        break;
     case 5:
         if (pick(10) == 0) {
             closed();

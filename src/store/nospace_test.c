@@ -20,7 +20,12 @@ struct fixture {
     struct model model;
 };
 
-static void log_nothing(void *ctx, enum log_level level, const char *text) { (void)ctx; (void)level; (void)text; }
+static void log_nothing(void *ctx, enum log_level level, const char *text)
+{
+    (void)ctx;
+    (void)level;
+    (void)text;
+}
 
 static void begin(struct fixture *f, enum store_durability durability)
 {
@@ -36,8 +41,14 @@ static void begin(struct fixture *f, enum store_durability durability)
     ro.env = &f->env;
     model_init(&f->model);
     assert_int_equal(runtime_create(&ro, &f->runtime, &err), ST_OK);
-    f->o = (struct store_options){.runtime = f->runtime, .dir = "db", .create = true, .tx_version = 1, .durability = durability,
-        .segment_bytes_first = 4096, .segment_bytes_max = 16384, .memtable_bytes_max = 64 << 10};
+    f->o = (struct store_options){.runtime = f->runtime,
+                                  .dir = "db",
+                                  .create = true,
+                                  .tx_version = 1,
+                                  .durability = durability,
+                                  .segment_bytes_first = 4096,
+                                  .segment_bytes_max = 16384,
+                                  .memtable_bytes_max = 64 << 10};
     assert_int_equal(store_open(&f->o, &f->store, &err), ST_OK);
 }
 

@@ -167,7 +167,8 @@ static enum status levels_of(struct store *s, struct log_tx *t, hash_t *levels, 
     return st;
 }
 
-enum status store_entry_inclusion(struct store *s, struct log_tx *t, uint32_t entry_index, struct arena *arena, struct merkle_path *out, struct err *err)
+enum status store_entry_inclusion(struct store *s, struct log_tx *t, uint32_t entry_index, struct arena *arena, struct merkle_path *out,
+                                  struct err *err)
 {
     hash_t small[2 * WIDTH_UNCACHED_MAX + LEVELS_MAX];
     struct cache_block block = {NULL, 0, NULL};

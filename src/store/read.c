@@ -11,8 +11,12 @@ bool store_index_key(struct bytes store_key, uint32_t *ns, struct bytes *index_k
     if (store_key.len == 0)
         return false;
     switch (store_key.data[0]) {
-    case 0x00: *ns = INDEX_NS_KV; break;
-    case 0x01: *ns = INDEX_NS_ZSET; break;
+    case 0x00:
+        *ns = INDEX_NS_KV;
+        break;
+    case 0x01:
+        *ns = INDEX_NS_ZSET;
+        break;
     case 0x02:
     case 0x03:
         if (store_key.len < 1 + sizeof catalog || memcmp(store_key.data + 1, catalog, sizeof catalog) != 0)
@@ -20,7 +24,8 @@ bool store_index_key(struct bytes store_key, uint32_t *ns, struct bytes *index_k
         *ns = INDEX_NS_CATALOG;
         *index_key = store_key;
         return true;
-    default: return false;
+    default:
+        return false;
     }
     *index_key = bytes_of(store_key.data + 1, store_key.len - 1);
     return true;
@@ -30,8 +35,12 @@ bool index_entry_of(uint64_t tx_id, uint32_t entry_index, const struct tx_entry 
 {
     if (md->is_non_indexable || !store_index_key(e->key, &out->ns, &out->key))
         return false;
-    out->version = (struct index_version){.tx_id = tx_id, .entry_index = entry_index, .value_len = e->value_len, .expires_at = md->expires_at,
-        .is_deleted = md->is_deleted, .has_expiry = md->has_expiry};
+    out->version = (struct index_version){.tx_id = tx_id,
+                                          .entry_index = entry_index,
+                                          .value_len = e->value_len,
+                                          .expires_at = md->expires_at,
+                                          .is_deleted = md->is_deleted,
+                                          .has_expiry = md->has_expiry};
     return true;
 }
 

@@ -129,8 +129,15 @@ static void add_item(struct recent *r, uint64_t tx_id, const uint8_t *key, uint3
     uint32_t *bucket = bucket_of(r, hash);
 
     bucket_remove(r, hash, key, key_len);
-    *item = (struct recent_item){.tx_id = tx_id, .hash = hash, .key = key, .key_len = key_len, .next = *bucket, .expires_at = md->expires_at,
-        .is_deleted = md->is_deleted, .has_expiry = md->has_expiry, .is_newest = true};
+    *item = (struct recent_item){.tx_id = tx_id,
+                                 .hash = hash,
+                                 .key = key,
+                                 .key_len = key_len,
+                                 .next = *bucket,
+                                 .expires_at = md->expires_at,
+                                 .is_deleted = md->is_deleted,
+                                 .has_expiry = md->has_expiry,
+                                 .is_newest = true};
     *bucket = (uint32_t)(r->item_end & (r->item_cap - 1)) + 1;
     r->item_end++;
 }
@@ -149,8 +156,8 @@ enum status recent_add(struct recent *r, uint64_t tx_id, const struct tx_entry *
         key_bytes += entries[i].key.len;
         item_count++;
     }
-    while (r->tx_first < r->tx_end && r->item_end - r->item_first + item_count > RECENT_ITEMS_MAX
-           && r->txs[r->tx_first & (r->tx_cap - 1)].tx_id <= committed_tx)
+    while (r->tx_first < r->tx_end && r->item_end - r->item_first + item_count > RECENT_ITEMS_MAX &&
+           r->txs[r->tx_first & (r->tx_cap - 1)].tx_id <= committed_tx)
         drop_oldest(r);
     if ((st = txs_grow(r, err)) != ST_OK || (st = items_grow(r, (size_t)(r->item_end - r->item_first) + item_count, err)) != ST_OK)
         return st;

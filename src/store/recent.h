@@ -19,10 +19,10 @@ struct recent_item {
     uint64_t hash;
     const uint8_t *key;
     uint32_t key_len;
-    uint32_t next;     /* in its bucket: item number + 1, 0 = end */
+    uint32_t next; /* in its bucket: item number + 1, 0 = end */
     int64_t expires_at;
     bool is_deleted, has_expiry;
-    bool is_newest;    /* of its key; older ones are out of the buckets */
+    bool is_newest; /* of its key; older ones are out of the buckets */
 };
 struct recent_tx {
     uint64_t tx_id;
@@ -37,10 +37,10 @@ struct recent {
     struct recent_item *items; /* ring of item_cap (a power of two), numbers item_first..item_end modulo the cap */
     uint64_t item_first, item_end;
     size_t item_cap;
-    struct recent_tx *txs;     /* ring likewise */
+    struct recent_tx *txs; /* ring likewise */
     uint64_t tx_first, tx_end;
     size_t tx_cap;
-    uint32_t *buckets;         /* item_cap of them: position in the ring + 1 */
+    uint32_t *buckets; /* item_cap of them: position in the ring + 1 */
     size_t key_bytes;
 };
 

@@ -209,8 +209,8 @@ static enum status commit_leftovers(struct store *s, struct err *err)
         return ST_OK;
     if ((st = log_batch_begin(s->log, err)) != ST_OK)
         return st;
-    if ((st = log_batch_commit(s->log, c->ordered_tx, &c->ordered_alh, err)) != ST_OK
-        || (st = log_batch_write(s->log, c->ordered_tx, err)) != ST_OK) {
+    if ((st = log_batch_commit(s->log, c->ordered_tx, &c->ordered_alh, err)) != ST_OK ||
+        (st = log_batch_write(s->log, c->ordered_tx, err)) != ST_OK) {
         log_batch_abort(s->log);
         return st;
     }

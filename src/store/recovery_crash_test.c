@@ -39,13 +39,13 @@ struct life {
     struct runtime *runtime;
     struct store *store;
     struct model model;
-    uint64_t durable_min;       /* committed and durable: must come back committed */
-    uint64_t precommitted_min;  /* at least precommitted */
-    uint64_t committed_max;     /* external commit: nothing above may come back committed */
-    uint64_t gone_upto;         /* values that may have been removed */
-    uint64_t batch_left;        /* drafts that the running one's callback submits */
-    bool is_dead;               /* an operation failed */
-    const char *wrong;          /* the workload itself saw something wrong */
+    uint64_t durable_min;      /* committed and durable: must come back committed */
+    uint64_t precommitted_min; /* at least precommitted */
+    uint64_t committed_max;    /* external commit: nothing above may come back committed */
+    uint64_t gone_upto;        /* values that may have been removed */
+    uint64_t batch_left;       /* drafts that the running one's callback submits */
+    bool is_dead;              /* an operation failed */
+    const char *wrong;         /* the workload itself saw something wrong */
     struct handed states[STATES_MAX];
     size_t state_count;
 };
@@ -118,7 +118,8 @@ static void fill_draft(struct life *l, struct store_draft *d)
     for (size_t i = 0; i < VALUE_MAX && bytes[1] == 0; i++)
         bytes[i] = (uint8_t)(i * 31 + 7);
     for (size_t i = 0; i < count; i++) {
-        struct kv_metadata md = {.is_deleted = pick(l, 10) == 0, .has_expiry = pick(l, 10) == 0, .is_non_indexable = pick(l, 12) == 0, .expires_at = 77};
+        struct kv_metadata md = {
+            .is_deleted = pick(l, 10) == 0, .has_expiry = pick(l, 10) == 0, .is_non_indexable = pick(l, 12) == 0, .expires_at = 77};
         char key[32];
         size_t len = pick(l, 10) == 0 ? pick(l, VALUE_MAX) : pick(l, 100);
         const struct model_tx *tx;
@@ -131,7 +132,8 @@ static void fill_draft(struct life *l, struct store_draft *d)
             snprintf(key + 1, sizeof key - 1, "CTL.T%lu", pick(l, 4));
         }
         /* The draft borrows the model's copies. */
-        model_entry_add(&l->model, bytes_of(key, 1 + strlen(key + 1)), &md, bytes_of(bytes + pick(l, 50), len > VALUE_MAX - 50 ? VALUE_MAX - 50 : len));
+        model_entry_add(&l->model, bytes_of(key, 1 + strlen(key + 1)), &md,
+                        bytes_of(bytes + pick(l, 50), len > VALUE_MAX - 50 ? VALUE_MAX - 50 : len));
         tx = &l->model.txs[l->model.count - 1];
         e = &tx->entries[tx->count - 1];
         if (draft_set(d, bytes_of(e->key, e->key_len), &md, bytes_of(e->value, e->value_len), &err) != ST_OK) { /* twice in one tx */
@@ -325,17 +327,34 @@ static void step(struct life *l)
     bool more;
 
     switch (pick(l, 20)) {
-    case 0: must(l, store_flush_index(l->store, &err), &err); break;
-    case 1: must(l, store_maintain(l->store, &more, &err), &err); break;
-    case 2: pick(l, 3) == 0 ? must(l, store_compact_index(l->store, &err), &err) : (void)0; break;
-    case 3: step_truncate(l); break;
-    case 4: must(l, store_sync(l->store, &err), &err); break;
-    case 5: pick(l, 2) == 0 ? step_reopen(l, pick(l, 4) == 0) : (void)0; break;
+    case 0:
+        must(l, store_flush_index(l->store, &err), &err);
+        break;
+    case 1:
+        must(l, store_maintain(l->store, &more, &err), &err);
+        break;
+    case 2:
+        pick(l, 3) == 0 ? must(l, store_compact_index(l->store, &err), &err) : (void)0;
+        break;
+    case 3:
+        step_truncate(l);
+        break;
+    case 4:
+        must(l, store_sync(l->store, &err), &err);
+        break;
+    case 5:
+        pick(l, 2) == 0 ? step_reopen(l, pick(l, 4) == 0) : (void)0;
+        break;
     case 6:
     case 7:
-    case 8: l->mode == MODE_EXTERNAL ? step_allow(l) : step_commit(l); break;
-    case 9: l->mode == MODE_EXTERNAL ? step_discard(l) : step_commit(l); break;
-    default: step_commit(l);
+    case 8:
+        l->mode == MODE_EXTERNAL ? step_allow(l) : step_commit(l);
+        break;
+    case 9:
+        l->mode == MODE_EXTERNAL ? step_discard(l) : step_commit(l);
+        break;
+    default:
+        step_commit(l);
     }
 }
 
@@ -408,7 +427,8 @@ static bool recovered_check(struct life *l, bool is_thorough, char why[512])
         return false;
     }
     if (l->mode == MODE_EXTERNAL && (s.tx_id > l->committed_max || s.precommitted_tx_id < l->precommitted_min)) {
-        snprintf(why, 512, "committed %lu (allowed %lu), precommitted %lu (at least %lu)", s.tx_id, l->committed_max, s.precommitted_tx_id, l->precommitted_min);
+        snprintf(why, 512, "committed %lu (allowed %lu), precommitted %lu (at least %lu)", s.tx_id, l->committed_max, s.precommitted_tx_id,
+                 l->precommitted_min);
         return false;
     }
     if (!model_check(&l->model, l->store, s.tx_id, l->gone_upto, why))
@@ -497,7 +517,10 @@ struct totals {
 /* All cuts after the machine died at operation die_at of the workload; *done when it had fewer operations. */
 static bool die_at_all_cuts(uint64_t seed, uint64_t die_at, struct totals *t, bool *done)
 {
-    static const struct { enum power_cut_mode cut; int count; } cuts[] = {{POWER_CUT_LOSE_UNSYNCED, 1}, {POWER_CUT_KEEP_ALL, 1}, {POWER_CUT_RANDOM, 6}};
+    static const struct {
+        enum power_cut_mode cut;
+        int count;
+    } cuts[] = {{POWER_CUT_LOSE_UNSYNCED, 1}, {POWER_CUT_KEEP_ALL, 1}, {POWER_CUT_RANDOM, 6}};
     struct life *l = calloc(1, sizeof *l);
     char why[512] = "";
     bool ok = true;
@@ -579,6 +602,6 @@ int main(int argc, char **argv)
                 break;
     }
     printf("%lu crash points in %lu lives, %lu changing operations, last seed %lu, %.1f s: %s\n", t.points, t.lives, t.operations, seed - 1,
-        seconds() - start, failures == 0 ? "all recovered" : "FAILED");
+           seconds() - start, failures == 0 ? "all recovered" : "FAILED");
     return failures == 0 ? 0 : 1;
 }

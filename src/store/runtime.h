@@ -8,12 +8,12 @@
 #include "vfs/cache.h"
 
 struct runtime_options {
-    struct vfs *vfs;             /* NULL = vfs_posix() */
-    const struct env *env;       /* NULL = env_system() */
-    size_t memory_limit;         /* bytes; 0 = 256 MiB, or half of the cgroup's limit when that is smaller */
-    unsigned handles_max;        /* cached read handles; 0 = 256 */
-    unsigned sync_threads;       /* pool that drives commits in asynchronous-completion mode; 0 = 4 */
-    unsigned worker_threads;     /* long reads, hashing of big values; 0 = 2 * CPUs, at least 4 */
+    struct vfs *vfs;         /* NULL = vfs_posix() */
+    const struct env *env;   /* NULL = env_system() */
+    size_t memory_limit;     /* bytes; 0 = 256 MiB, or half of the cgroup's limit when that is smaller */
+    unsigned handles_max;    /* cached read handles; 0 = 256 */
+    unsigned sync_threads;   /* pool that drives commits in asynchronous-completion mode; 0 = 4 */
+    unsigned worker_threads; /* long reads, hashing of big values; 0 = 2 * CPUs, at least 4 */
 };
 
 struct runtime {

@@ -123,7 +123,7 @@ done:
 enum status rebuilding_error(struct store *s, struct err *err)
 {
     return err_set(err, ST_BUSY, 0, "index of database %s is being rebuilt: %llu of %llu transactions", s->dir,
-        (unsigned long long)atomic_load(&s->rebuilt), (unsigned long long)atomic_load(&s->to_rebuild));
+                   (unsigned long long)atomic_load(&s->rebuilt), (unsigned long long)atomic_load(&s->to_rebuild));
 }
 
 enum status beyond_error(struct store *s, struct err *err)
@@ -168,7 +168,7 @@ void store_health(struct store *s, struct store_health *out)
         snprintf(out->text, sizeof out->text, "no space left on device: writes wait");
     else if (out->kind == STORE_REBUILDING)
         snprintf(out->text, sizeof out->text, "the index is being rebuilt: %llu of %llu transactions", (unsigned long long)out->rebuilt,
-            (unsigned long long)out->to_rebuild);
+                 (unsigned long long)out->to_rebuild);
     else
         memcpy(out->text, s->health_text, sizeof out->text);
     pthread_mutex_unlock(&s->health_lock);

@@ -22,8 +22,8 @@ enum store_durability { STORE_DURABLE = 0, STORE_ASYNC };
 
 struct store_options {
     struct runtime *runtime;
-    const char *dir;                 /* of this database; copied */
-    bool create;                     /* make it when missing: everything is synced before store_open returns */
+    const char *dir; /* of this database; copied */
+    bool create;     /* make it when missing: everything is synced before store_open returns */
     bool read_only;
     enum store_durability durability;
     bool external_commit;            /* synchronous replication: txs stay precommitted until store_allow_commit() */
@@ -40,7 +40,7 @@ struct store_options {
     uint64_t async_sync_interval_ns; /* STORE_ASYNC: background sync at least so often; 0 = 20 ms */
     bool sync_inline;                /* STORE_ASYNC: never syncs beside the committer: for simulations, where one seed is one exact run */
     uint64_t segment_bytes_first, segment_bytes_max; /* 0 = defaults of the log */
-    size_t memtable_bytes_max;       /* 0 = a share of the budget */
+    size_t memtable_bytes_max;                       /* 0 = a share of the budget */
 };
 
 /* ST_BUSY: another process or handle has it ("database directory is in use by process N"). ST_UNSUPPORTED: newer format. Damage to
@@ -60,11 +60,11 @@ void store_health(struct store *s, struct store_health *out);
 
 /* --- state --- */
 struct store_state {
-    uint64_t tx_id;          /* committed and durable: what may be proven and signed; 0 = empty */
-    hash_t alh;              /* HASH_EMPTY for 0 */
+    uint64_t tx_id; /* committed and durable: what may be proven and signed; 0 = empty */
+    hash_t alh;     /* HASH_EMPTY for 0 */
     uint64_t precommitted_tx_id;
     hash_t precommitted_alh;
-    uint64_t visible_tx_id;  /* committed, maybe not yet synced (asynchronous mode): what reads see */
+    uint64_t visible_tx_id; /* committed, maybe not yet synced (asynchronous mode): what reads see */
 };
 void store_get_state(struct store *s, struct store_state *out);
 const uint8_t *store_uuid(const struct store *s);
@@ -99,7 +99,7 @@ MUST_USE enum status draft_read_range(struct store_draft *d, struct bytes first,
 struct store_result {
     enum status status;
     struct err err;
-    struct tx_header header;     /* of the committed tx */
+    struct tx_header header; /* of the committed tx */
     hash_t alh;
 };
 /* Called exactly once, on the thread that finished the batch (a sync pool thread, or the submitter in asynchronous embedded use); must be
@@ -114,7 +114,8 @@ void store_submit(struct store *s, struct store_draft *d, bool wait_durable, enu
 /* Blocking form: submits, drives or waits. */
 MUST_USE enum status store_commit(struct store *s, struct store_draft *d, bool wait_durable, struct store_result *out, struct err *err);
 /* Non-blocking form of store_import: done is called as for store_submit (d is NULL when the blob itself was refused); blob is copied. */
-void store_import_submit(struct store *s, struct bytes blob, bool skip_integrity, uint64_t deadline_mono_ns, enum store_drive drive, store_done done, void *ctx);
+void store_import_submit(struct store *s, struct bytes blob, bool skip_integrity, uint64_t deadline_mono_ns, enum store_drive drive, store_done done,
+                         void *ctx);
 /* Entries of a committed draft as they were written (late fields filled in), for building answers inside done. */
 size_t draft_entry_count(const struct store_draft *d);
 void draft_entry(const struct store_draft *d, size_t entry_index, struct tx_entry *out);
@@ -159,20 +160,27 @@ MUST_USE enum status store_tx_find(struct store *s, struct log_tx *t, struct byt
 MUST_USE enum status store_tx_since(struct store *s, int64_t ts_s, uint64_t *tx_id, struct err *err);
 
 /* --- proofs: only txs <= store_state().tx_id, ST_NOT_FOUND "tx not found" otherwise --- */
-MUST_USE enum status store_dual_proof(struct store *s, uint64_t source, uint64_t target, struct arena *arena, struct dual_proof *out, struct err *err);
-MUST_USE enum status store_dual_proof_v2(struct store *s, uint64_t source, uint64_t target, struct arena *arena, struct dual_proof_v2 *out, struct err *err);
-MUST_USE enum status store_linear_proof(struct store *s, uint64_t source, uint64_t target, struct arena *arena, struct linear_proof *out, struct err *err);
-MUST_USE enum status store_linear_advance(struct store *s, uint64_t start, uint64_t end, uint64_t size, struct arena *arena, struct linear_advance_proof *out, struct err *err);
+MUST_USE enum status store_dual_proof(struct store *s, uint64_t source, uint64_t target, struct arena *arena, struct dual_proof *out,
+                                      struct err *err);
+MUST_USE enum status store_dual_proof_v2(struct store *s, uint64_t source, uint64_t target, struct arena *arena, struct dual_proof_v2 *out,
+                                         struct err *err);
+MUST_USE enum status store_linear_proof(struct store *s, uint64_t source, uint64_t target, struct arena *arena, struct linear_proof *out,
+                                        struct err *err);
+MUST_USE enum status store_linear_advance(struct store *s, uint64_t start, uint64_t end, uint64_t size, struct arena *arena,
+                                          struct linear_advance_proof *out, struct err *err);
 /* Inclusion of an entry in its tx. Inner nodes of large txs are cached. */
-MUST_USE enum status store_entry_inclusion(struct store *s, struct log_tx *t, uint32_t entry_index, struct arena *arena, struct merkle_path *out, struct err *err);
+MUST_USE enum status store_entry_inclusion(struct store *s, struct log_tx *t, uint32_t entry_index, struct arena *arena, struct merkle_path *out,
+                                           struct err *err);
 MUST_USE enum status store_root_at(struct store *s, uint64_t size, hash_t *root, struct err *err);
 
 /* --- export, import --- */
 /* The export blob of one tx, in the arena. */
-MUST_USE enum status store_export(struct store *s, uint64_t tx_id, bool allow_precommitted, bool skip_integrity, struct arena *arena, struct bytes *out, struct err *err);
+MUST_USE enum status store_export(struct store *s, uint64_t tx_id, bool allow_precommitted, bool skip_integrity, struct arena *arena,
+                                  struct bytes *out, struct err *err);
 /* Imports the next tx: checks of docs/verification.md "import" in order, with the published texts. Blocking (waits for its predecessor until the
  * deadline). blob is borrowed for the call. ST_EXISTS "tx already committed"; ST_LIMIT; ST_INVALID; ST_CORRUPT. */
-MUST_USE enum status store_import(struct store *s, struct bytes blob, bool skip_integrity, uint64_t deadline_mono_ns, struct store_result *out, struct err *err);
+MUST_USE enum status store_import(struct store *s, struct bytes blob, bool skip_integrity, uint64_t deadline_mono_ns, struct store_result *out,
+                                  struct err *err);
 
 /* --- maintenance --- */
 /* Truncation up to and including tx_id: commits a tx with truncatedUpto metadata that carries copies of the live catalog entries, then removes
@@ -193,7 +201,7 @@ struct store_stats {
     struct tree_stats tree;
     struct index_stats index;
     uint64_t txs, commits, batches, conflicts, queue_length, queue_bytes, disk_bytes, snapshots_open, waiters, clock_jumps;
-    uint64_t snapshots_idle; /* of the open ones, not used for 5 minutes */
+    uint64_t snapshots_idle;        /* of the open ones, not used for 5 minutes */
     uint64_t sync_ns_histogram[32]; /* power-of-two buckets of ns */
     size_t memory_bytes;
 };

@@ -18,11 +18,11 @@
 #include "store/timer.h"
 
 enum {
-    PRECOMMITTED_MAX = 1000,       /* txs between committed and precommitted with external commit; also how far imports may run ahead */
-    DRAFT_INLINE = 4,              /* entries that need no allocation of their own */
-    BOUNCES_MAX = 8,               /* re-reads on a worker before the committer reads itself */
-    ROLE_BATCHES_MAX = 8,          /* batches a thread drives for others once its own draft is done */
-    POOL_BATCHES_MAX = 32,         /* batches before a pool thread lets another database have its turn */
+    PRECOMMITTED_MAX = 1000, /* txs between committed and precommitted with external commit; also how far imports may run ahead */
+    DRAFT_INLINE = 4,        /* entries that need no allocation of their own */
+    BOUNCES_MAX = 8,         /* re-reads on a worker before the committer reads itself */
+    ROLE_BATCHES_MAX = 8,    /* batches a thread drives for others once its own draft is done */
+    POOL_BATCHES_MAX = 32,   /* batches before a pool thread lets another database have its turn */
     SNAPSHOT_SHARDS = 8,
     MISSING_RANGES_MAX = 64
 };
@@ -79,9 +79,9 @@ struct store_draft {
     struct store *store;
     enum draft_kind kind;
     bool wait_durable;
-    bool is_internal;  /* made by the store: limits for users do not apply */
+    bool is_internal; /* made by the store: limits for users do not apply */
     bool is_submitted;
-    bool is_checked;   /* conditions were looked up as of checked_upto */
+    bool is_checked; /* conditions were looked up as of checked_upto */
     uint32_t bounces;
 
     struct tx_entry *entries;
@@ -102,24 +102,24 @@ struct store_draft {
     struct draft_read *reads;
     uint32_t read_count, read_cap;
     uint64_t checked_upto;
-    uint64_t skipped_min;    /* smallest read_tx_id that was left to recent; UINT64_MAX: none */
+    uint64_t skipped_min; /* smallest read_tx_id that was left to recent; UINT64_MAX: none */
 
     struct tx_header header; /* DRAFT_IMPORT: as received; others: filled in when ordered */
     hash_t alh;              /* of the ordered tx; DRAFT_ALLOW: the expected one */
     bool has_alh;            /* DRAFT_ALLOW */
     uint64_t control_tx_id;  /* DRAFT_ALLOW, DRAFT_DISCARD */
 
-    uint64_t deadline_ns;    /* 0 = none */
-    uint64_t submitted_ns;   /* taken only where a default deadline is needed */
+    uint64_t deadline_ns;  /* 0 = none */
+    uint64_t submitted_ns; /* taken only where a default deadline is needed */
     bool (*is_cancelled)(void *ctx);
     void *cancel_ctx;
     store_done done;
     void *done_ctx;
     struct waiter *waiter;
     size_t budget_bytes;
-    size_t queued_bytes;     /* what it counts in queue_bytes */
-    struct pool_job job;     /* re-reading conditions on a worker */
-    struct arena arena;      /* copies of keys and of late fields */
+    size_t queued_bytes; /* what it counts in queue_bytes */
+    struct pool_job job; /* re-reading conditions on a worker */
+    struct arena arena;  /* copies of keys and of late fields */
 
     struct tx_entry entries_inline[DRAFT_INLINE];
     struct kv_metadata mds_inline[DRAFT_INLINE];
@@ -179,7 +179,7 @@ static inline void list_append(struct draft_list *to, struct draft_list *from)
 /* An ordered tx that is not applied yet. */
 struct pending {
     hash_t alh, leaf;
-    hash_t root;              /* of the tree with this tx as its last leaf */
+    hash_t root;               /* of the tree with this tx as its last leaf */
     struct store_draft *draft; /* NULL when it was found at open */
 };
 
@@ -191,46 +191,46 @@ struct committer {
     struct draft_list durable;  /* applied, waiting for the next sync (asynchronous mode), by id */
     struct draft_list syncs;    /* DRAFT_SYNC and DRAFT_ALLOW of the running batch, done when it is through */
 
-    uint64_t ordered_tx;        /* last id given out */
+    uint64_t ordered_tx; /* last id given out */
     hash_t ordered_alh;
-    struct frontier frontier;   /* of ordered_tx leaves */
-    hash_t root;                /* its root */
+    struct frontier frontier; /* of ordered_tx leaves */
+    hash_t root;              /* its root */
     int64_t newest_ts;
 
-    struct pending *pending;    /* ring: txs applied_tx+1 .. ordered_tx at [id & (pending_cap - 1)] */
+    struct pending *pending; /* ring: txs applied_tx+1 .. ordered_tx at [id & (pending_cap - 1)] */
     size_t pending_cap;
-    uint64_t durable_tx;        /* last tx in a frame that is synced (durable mode), or written (asynchronous mode) */
-    uint64_t allowed_tx;        /* commits may go up to here: external commit */
-    uint64_t applied_tx;        /* in tree and index, published */
+    uint64_t durable_tx; /* last tx in a frame that is synced (durable mode), or written (asynchronous mode) */
+    uint64_t allowed_tx; /* commits may go up to here: external commit */
+    uint64_t applied_tx; /* in tree and index, published */
     hash_t applied_alh;
-    uint64_t index_tx;          /* where index_insert stands: entries of txs <= index_tx are in, */
-    uint32_t index_entry;       /* and that many of tx index_tx + 1 */
-    bool apply_failed;          /* memory was short: to be tried again before anything else */
+    uint64_t index_tx;    /* where index_insert stands: entries of txs <= index_tx are in, */
+    uint32_t index_entry; /* and that many of tx index_tx + 1 */
+    bool apply_failed;    /* memory was short: to be tried again before anything else */
 
-    uint64_t synced_tx;         /* what store_state().tx_id says */
+    uint64_t synced_tx; /* what store_state().tx_id says */
     hash_t synced_alh;
     uint64_t unsynced_since_ns; /* asynchronous mode: when the first unsynced frame was written, 0 = all synced */
     uint64_t synced_bytes;      /* log_bytes_written() at the last sync */
     bool wants_vouch;
-    bool sync_is_running;       /* a job syncs beside the committer: see struct store, sync */
+    bool sync_is_running; /* a job syncs beside the committer: see struct store, sync */
 
     bool is_out_of_space;
     uint64_t space_retry_ns;
-    uint64_t armed_ns;          /* the timer's */
-    uint64_t behind_ns;         /* pause while the index is behind, grows and shrinks */
+    uint64_t armed_ns;  /* the timer's */
+    uint64_t behind_ns; /* pause while the index is behind, grows and shrinks */
 
     struct recent recent;
-    uint64_t conditions_ns;     /* when the last draft with conditions came */
+    uint64_t conditions_ns; /* when the last draft with conditions came */
 
-    int64_t clock_wall_ns;      /* last reading, for noticing jumps */
+    int64_t clock_wall_ns; /* last reading, for noticing jumps */
     uint64_t clock_mono_ns;
-    uint64_t noted_bytes;       /* log_bytes_written() when the log was last told the frontier */
-    uint64_t maintained_bytes;  /* log_bytes_written() when maintenance was last asked for */
+    uint64_t noted_bytes;      /* log_bytes_written() when the log was last told the frontier */
+    uint64_t maintained_bytes; /* log_bytes_written() when maintenance was last asked for */
 
     /* The running batch. */
     bool batch_open;
-    uint64_t batch_first_tx;    /* 0: it holds no tx */
-    uint64_t batch_allow;       /* COMMIT mark in it, 0 = none */
+    uint64_t batch_first_tx; /* 0: it holds no tx */
+    uint64_t batch_allow;    /* COMMIT mark in it, 0 = none */
     size_t batch_bytes;
 };
 
@@ -273,19 +273,19 @@ struct store {
     _Atomic uint32_t role;               /* 0 free, 1 held */
     _Atomic uint32_t kicked;             /* somebody without a draft wants the role's holder to look around */
     _Atomic uint32_t wake_epoch, sleepers;
-    _Atomic bool has_waiting;            /* the role was given back with drafts in the waiting list */
-    _Atomic bool wake_wanted;            /* a blocked thread's draft was completed */
+    _Atomic bool has_waiting; /* the role was given back with drafts in the waiting list */
+    _Atomic bool wake_wanted; /* a blocked thread's draft was completed */
     _Atomic uint64_t queue_length, queue_bytes;
     _Atomic bool is_closing;
-    _Atomic bool is_failed;              /* read-only for good: a write or sync failed */
-    bool end_is_lost;                    /* damage where the log ends: what the newest tx was is not known. Set while opening */
-    _Atomic bool is_damaged;             /* read-only: damage found at open */
+    _Atomic bool is_failed;  /* read-only for good: a write or sync failed */
+    bool end_is_lost;        /* damage where the log ends: what the newest tx was is not known. Set while opening */
+    _Atomic bool is_damaged; /* read-only: damage found at open */
     _Atomic bool is_out_of_space;
-    _Atomic uint64_t recent_floor;       /* committer.recent.floor, UINT64_MAX when off */
+    _Atomic uint64_t recent_floor; /* committer.recent.floor, UINT64_MAX when off */
     struct pool_job drive_job;
     struct {
         struct pool_job job;
-        _Atomic bool is_finished;        /* release by the job: then the rest is the committer's again */
+        _Atomic bool is_finished; /* release by the job: then the rest is the committer's again */
         enum status status;
         struct err err;
         uint64_t tx_id, bytes, start_ns; /* what it makes durable, at least */
@@ -296,29 +296,29 @@ struct store {
 
     /* shared: state and waiting */
     struct state_cell state;
-    _Atomic uint64_t visible_tx;   /* == state, alone */
-    _Atomic uint64_t durable_tx;   /* state.tx_id alone */
-    _Atomic uint64_t exportable_tx;/* precommitted and durable */
-    _Atomic uint64_t indexed_limit;/* UINT64_MAX, or the last tx before the first missing range while rebuilding */
-    pthread_mutex_t wait_lock;     /* level 46 */
+    _Atomic uint64_t visible_tx;    /* == state, alone */
+    _Atomic uint64_t durable_tx;    /* state.tx_id alone */
+    _Atomic uint64_t exportable_tx; /* precommitted and durable */
+    _Atomic uint64_t indexed_limit; /* UINT64_MAX, or the last tx before the first missing range while rebuilding */
+    pthread_mutex_t wait_lock;      /* level 46 */
     pthread_cond_t wait_cond;
     _Atomic uint32_t waiters;
-    pthread_mutex_t health_lock;   /* level 47 */
+    pthread_mutex_t health_lock; /* level 47 */
     char health_text[512];
 
     /* shared: work in the background */
-    _Atomic uint32_t users;        /* calls and jobs that must end before the store may be freed */
+    _Atomic uint32_t users; /* calls and jobs that must end before the store may be freed */
     _Atomic bool maintenance_queued;
     struct pool_job maintenance_job;
     _Atomic bool maintenance_failing;
     struct timer maintenance_timer;
-    uint64_t flushed_bytes;        /* log_bytes_written() at the last full flush; maintenance_lock */
+    uint64_t flushed_bytes;           /* log_bytes_written() at the last full flush; maintenance_lock */
     pthread_mutex_t maintenance_lock; /* level 20: one flush, merge, truncation or rebuild at a time */
 
     /* rebuild; owned by the maintenance thread after open */
     struct index_range missing[MISSING_RANGES_MAX];
     size_t missing_count;
-    uint64_t rebuild_at;           /* next tx to be read in missing[0] */
+    uint64_t rebuild_at; /* next tx to be read in missing[0] */
     struct index_rebuild *rebuild;
     _Atomic uint64_t rebuilt, to_rebuild;
     /* While the index lags behind the log it is fed in the background, lag_at being the last tx it got; once lag_is_short that is the

@@ -244,7 +244,8 @@ bad:
 }
 
 /* Newest version and number of versions of a key, by walking everything. */
-static uint64_t naive_versions(const struct model *m, uint64_t upto, const struct model_entry *key, uint64_t *tx_id, uint32_t *entry_index, bool *is_deleted)
+static uint64_t naive_versions(const struct model *m, uint64_t upto, const struct model_entry *key, uint64_t *tx_id, uint32_t *entry_index,
+                               bool *is_deleted)
 {
     uint64_t count = 0;
 

@@ -15,7 +15,13 @@
 
 #include "log/manifest.h"
 
-enum { CLOSE_POLL_NS = 200000, CLOSE_TRIES_MAX = 25000 /* 5 s: short memory may last */, SMALL_TAIL_TXS = 1000, MEMTABLE_BYTES_DEFAULT = 16 << 20, MEMTABLE_BYTES_LEAST = 64 << 10 };
+enum {
+    CLOSE_POLL_NS = 200000,
+    CLOSE_TRIES_MAX = 25000 /* 5 s: short memory may last */,
+    SMALL_TAIL_TXS = 1000,
+    MEMTABLE_BYTES_DEFAULT = 16 << 20,
+    MEMTABLE_BYTES_LEAST = 64 << 10
+};
 
 /* --- options --- */
 static void options_fill(struct store *s, const struct store_options *from)
@@ -25,17 +31,28 @@ static void options_fill(struct store *s, const struct store_options *from)
 
     *o = *from;
     o->dir = s->dir;
-    if (o->tx_entries_max == 0) o->tx_entries_max = 1024;
-    if (o->key_len_max == 0) o->key_len_max = 1024;
-    if (o->value_len_max == 0) o->value_len_max = 32u << 20;
-    if (o->read_set_max == 0) o->read_set_max = 100000;
-    if (o->waiters_max == 0) o->waiters_max = 1000;
-    if (o->tx_bytes_max == 0) o->tx_bytes_max = (uint64_t)1 << 30;
-    if (o->batch_bytes_max == 0) o->batch_bytes_max = (size_t)4 << 20;
-    if (o->batch_txs_max == 0) o->batch_txs_max = 4096;
-    if (o->async_sync_interval_ns == 0) o->async_sync_interval_ns = 20000000;
-    if (o->memtable_bytes_max == 0) o->memtable_bytes_max = share / 4 < MEMTABLE_BYTES_DEFAULT ? share / 4 : MEMTABLE_BYTES_DEFAULT;
-    if (o->memtable_bytes_max < MEMTABLE_BYTES_LEAST) o->memtable_bytes_max = MEMTABLE_BYTES_LEAST;
+    if (o->tx_entries_max == 0)
+        o->tx_entries_max = 1024;
+    if (o->key_len_max == 0)
+        o->key_len_max = 1024;
+    if (o->value_len_max == 0)
+        o->value_len_max = 32u << 20;
+    if (o->read_set_max == 0)
+        o->read_set_max = 100000;
+    if (o->waiters_max == 0)
+        o->waiters_max = 1000;
+    if (o->tx_bytes_max == 0)
+        o->tx_bytes_max = (uint64_t)1 << 30;
+    if (o->batch_bytes_max == 0)
+        o->batch_bytes_max = (size_t)4 << 20;
+    if (o->batch_txs_max == 0)
+        o->batch_txs_max = 4096;
+    if (o->async_sync_interval_ns == 0)
+        o->async_sync_interval_ns = 20000000;
+    if (o->memtable_bytes_max == 0)
+        o->memtable_bytes_max = share / 4 < MEMTABLE_BYTES_DEFAULT ? share / 4 : MEMTABLE_BYTES_DEFAULT;
+    if (o->memtable_bytes_max < MEMTABLE_BYTES_LEAST)
+        o->memtable_bytes_max = MEMTABLE_BYTES_LEAST;
     /* A precommitted tx is reported to others: it must be durable. */
     if (o->external_commit)
         o->durability = STORE_DURABLE;
@@ -129,7 +146,8 @@ static enum status alh_of_leaf(void *ctx, uint64_t n, hash_t *out, struct err *e
 static enum status tree_make(struct store *s, uint64_t size_max, struct err *err)
 {
     char dir[PATH_BYTES_MAX];
-    struct tree_options o = {.vfs = s->runtime->vfs, .cache = s->runtime->cache, .budget = &s->runtime->budget, .dir = dir, .alh_of = alh_of_leaf, .ctx = s};
+    struct tree_options o = {
+        .vfs = s->runtime->vfs, .cache = s->runtime->cache, .budget = &s->runtime->budget, .dir = dir, .alh_of = alh_of_leaf, .ctx = s};
     enum status st = vfs_path(dir, err, s->dir, "tree");
 
     memcpy(o.uuid, s->uuid, sizeof o.uuid);
@@ -139,8 +157,13 @@ static enum status tree_make(struct store *s, uint64_t size_max, struct err *err
 static enum status index_make(struct store *s, uint64_t tx_id_max, struct err *err)
 {
     char dir[PATH_BYTES_MAX];
-    struct index_options o = {.vfs = s->runtime->vfs, .cache = s->runtime->cache, .budget = &s->runtime->budget, .env = s->env, .dir = dir,
-        .memtable_bytes_max = s->o.memtable_bytes_max, .runs_max = 6};
+    struct index_options o = {.vfs = s->runtime->vfs,
+                              .cache = s->runtime->cache,
+                              .budget = &s->runtime->budget,
+                              .env = s->env,
+                              .dir = dir,
+                              .memtable_bytes_max = s->o.memtable_bytes_max,
+                              .runs_max = 6};
     enum status st = vfs_path(dir, err, s->dir, "index");
 
     memcpy(o.uuid, s->uuid, sizeof o.uuid);
@@ -183,8 +206,9 @@ static enum status vouched_find(struct store *s, const char *log_dir, uint64_t *
 static void report_tell(struct store *s, const struct log_report *r)
 {
     if (r->torn_bytes > 0 && r->torn_first_tx > 0)
-        env_log(s->env, LOG_WARN, "database %s: %llu bytes of unfinished writes were cut from the log; unacknowledged transactions %llu to %llu are gone",
-            s->dir, (unsigned long long)r->torn_bytes, (unsigned long long)r->torn_first_tx, (unsigned long long)r->torn_last_tx);
+        env_log(s->env, LOG_WARN,
+                "database %s: %llu bytes of unfinished writes were cut from the log; unacknowledged transactions %llu to %llu are gone", s->dir,
+                (unsigned long long)r->torn_bytes, (unsigned long long)r->torn_first_tx, (unsigned long long)r->torn_last_tx);
     else if (r->torn_bytes > 0)
         env_log(s->env, LOG_INFO, "database %s: %llu bytes of unfinished writes were cut from the log", s->dir, (unsigned long long)r->torn_bytes);
     if (!r->is_damaged)
@@ -199,8 +223,14 @@ static enum status parts_open(struct store *s, struct err *err)
 {
     struct runtime *rt = s->runtime;
     char log_dir[PATH_BYTES_MAX];
-    struct log_options o = {.vfs = rt->vfs, .cache = rt->cache, .budget = &rt->budget, .env = s->env, .dir = log_dir, .create = s->o.create,
-        .segment_bytes_first = s->o.segment_bytes_first, .segment_bytes_max = s->o.segment_bytes_max};
+    struct log_options o = {.vfs = rt->vfs,
+                            .cache = rt->cache,
+                            .budget = &rt->budget,
+                            .env = s->env,
+                            .dir = log_dir,
+                            .create = s->o.create,
+                            .segment_bytes_first = s->o.segment_bytes_first,
+                            .segment_bytes_max = s->o.segment_bytes_max};
     struct log_report report = {0};
     uint64_t committed;
     enum status st;

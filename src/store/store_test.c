@@ -23,7 +23,12 @@ static void check_ok(enum status st, const struct err *err, const char *what)
     if (st != ST_OK)
         fail_msg("%s: %s", what, err->text);
 }
-#define OK(call) do { struct err *err_ = &err; enum status st_ = (call); check_ok(st_, err_, #call); } while (0)
+#define OK(call) \
+    do { \
+        struct err *err_ = &err; \
+        enum status st_ = (call); \
+        check_ok(st_, err_, #call); \
+    } while (0)
 
 static void opened(struct fixture *f)
 {
@@ -76,10 +81,12 @@ static struct store_draft *draft(struct fixture *f)
     return d;
 }
 
-static struct bytes S(const char *text) { return bytes_str(text); }
+static struct bytes S(const char *text) {
+    return bytes_str(text);
+}
 /* Store key of a plain user key; a few live at a time. */
-static struct bytes K(const char *text)
-{
+static struct bytes
+K(const char *text) {
     static char ring[8][64];
     static unsigned at;
     char *b = ring[at++ % 8];
@@ -89,7 +96,8 @@ static struct bytes K(const char *text)
     return bytes_of(b, 1 + strlen(text));
 }
 
-static uint64_t put(struct fixture *f, const char *key, const char *value)
+static uint64_t
+put(struct fixture *f, const char *key, const char *value)
 {
     struct store_draft *d = draft(f);
     struct store_result r;
@@ -139,7 +147,7 @@ static void commit_and_read(void **state)
     model_begin(&f.model);
     for (int i = 0; i < 200; i++) {
         snprintf(key, sizeof key, "k%d", i);
-        OK(draft_set(d, S(key + 0)  , &md, S(key), &err)); /* no indexed prefix */
+        OK(draft_set(d, S(key + 0), &md, S(key), &err)); /* no indexed prefix */
         model_entry_add(&f.model, S(key), &md, S(key));
         /* the draft borrows: give it bytes that stay */
         d->entries[i].key = bytes_of(f.model.txs[3].entries[i].key, f.model.txs[3].entries[i].key_len);
@@ -316,21 +324,21 @@ static void read_sets(void **state)
     begin(&f, defaults());
     put(&f, "a", "1");
     put(&f, "b", "1");
-    assert_int_equal(with_read(&f, "a", NULL, 1), ST_OK);       /* 3 */
+    assert_int_equal(with_read(&f, "a", NULL, 1), ST_OK); /* 3 */
     assert_int_equal(with_read(&f, "a", NULL, 0), ST_CONFLICT);
-    assert_int_equal(with_read(&f, "none", NULL, 0), ST_OK);    /* 4 */
-    put(&f, "a", "2");                                          /* 5 */
+    assert_int_equal(with_read(&f, "none", NULL, 0), ST_OK); /* 4 */
+    put(&f, "a", "2");                                       /* 5 */
     assert_int_equal(with_read(&f, "a", NULL, 4), ST_CONFLICT);
-    assert_int_equal(with_read(&f, "a", NULL, 5), ST_OK);       /* 6 */
+    assert_int_equal(with_read(&f, "a", NULL, 5), ST_OK); /* 6 */
     assert_int_equal(with_read(&f, "a", "c", 4), ST_CONFLICT);
-    assert_int_equal(with_read(&f, "a", "c", 5), ST_OK);        /* 7 */
-    assert_int_equal(with_read(&f, "c", "d", 0), ST_OK);        /* 8 */
-    assert_int_equal(with_read(&f, "b", "b", 1), ST_CONFLICT);  /* older than what is remembered: looked up */
+    assert_int_equal(with_read(&f, "a", "c", 5), ST_OK);       /* 7 */
+    assert_int_equal(with_read(&f, "c", "d", 0), ST_OK);       /* 8 */
+    assert_int_equal(with_read(&f, "b", "b", 1), ST_CONFLICT); /* older than what is remembered: looked up */
     assert_int_equal(with_read(&f, "b", "b", 2), ST_OK);
     reopened(&f);
     assert_int_equal(with_read(&f, "a", "c", 4), ST_CONFLICT);
     assert_int_equal(with_read(&f, "a", "c", 5), ST_OK);
-    assert_int_equal(with_read(&f, "a", "", 5), ST_CONFLICT);   /* up to the namespace's end: w */
+    assert_int_equal(with_read(&f, "a", "", 5), ST_CONFLICT); /* up to the namespace's end: w */
     compare(&f);
     end(&f);
 }
@@ -651,16 +659,25 @@ static void truncation(void **state)
     o.segment_bytes_first = o.segment_bytes_max = 4096;
     begin(&f, o);
     d = draft(&f);
-    OK(draft_set(d, S("\x02" "CTL.TABLE.1"), NULL, S("name"), &err));
+    OK(draft_set(d,
+                 S("\x02"
+                   "CTL.TABLE.1"),
+                 NULL, S("name"), &err));
     OK(store_commit(f.store, d, false, &r, &err));
     model_begin(&f.model);
-    model_entry_add(&f.model, S("\x02" "CTL.TABLE.1"), NULL, S("name"));
+    model_entry_add(&f.model,
+                    S("\x02"
+                      "CTL.TABLE.1"),
+                    NULL, S("name"));
     for (int i = 0; i < 60; i++)
         put(&f, "a", value);
     OK(store_truncate(f.store, 40, &freed, &err));
     assert_true(freed > 5000);
     model_begin(&f.model);
-    model_entry_add(&f.model, S("\x02" "CTL.TABLE.1"), NULL, S("name"));
+    model_entry_add(&f.model,
+                    S("\x02"
+                      "CTL.TABLE.1"),
+                    NULL, S("name"));
     store_get_state(f.store, &s);
     assert_int_equal(s.tx_id, 62);
     for (int i = 0; i < 2; i++) {
@@ -824,10 +841,12 @@ static void versions_zero(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(commit_and_read), cmocka_unit_test(large_values), cmocka_unit_test(limits), cmocka_unit_test(preconditions), cmocka_unit_test(read_sets),
-        cmocka_unit_test(late_fields), cmocka_unit_test(precommitted), cmocka_unit_test(precommit_limit), cmocka_unit_test(asynchronous),
-        cmocka_unit_test(proofs_and_inclusion), cmocka_unit_test(export_import), cmocka_unit_test(truncation), cmocka_unit_test(verify_and_rebuild),
-        cmocka_unit_test(index_lags_behind), cmocka_unit_test(locking), cmocka_unit_test(read_only_open), cmocka_unit_test(waiting), cmocka_unit_test(versions_zero),
+        cmocka_unit_test(commit_and_read),      cmocka_unit_test(large_values),      cmocka_unit_test(limits),
+        cmocka_unit_test(preconditions),        cmocka_unit_test(read_sets),         cmocka_unit_test(late_fields),
+        cmocka_unit_test(precommitted),         cmocka_unit_test(precommit_limit),   cmocka_unit_test(asynchronous),
+        cmocka_unit_test(proofs_and_inclusion), cmocka_unit_test(export_import),     cmocka_unit_test(truncation),
+        cmocka_unit_test(verify_and_rebuild),   cmocka_unit_test(index_lags_behind), cmocka_unit_test(locking),
+        cmocka_unit_test(read_only_open),       cmocka_unit_test(waiting),           cmocka_unit_test(versions_zero),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,7 +12,7 @@ enum { IDLE_MS = 1000 };
 
 struct timers {
     const struct env *env;
-    pthread_mutex_t lock; /* guards all below */
+    pthread_mutex_t lock;   /* guards all below */
     pthread_cond_t changed; /* an earlier deadline, or closing */
     pthread_cond_t fired;   /* a callback ended, or the thread did */
     struct timer *armed;

@@ -69,9 +69,19 @@ static enum status catalog_draft(struct store *s, uint64_t tx_id, struct store_d
     log_pin_release(s->log, &c.pin);
     store_snapshot_close(view);
     if (st == ST_OK)
-        st = draft_read_range(c.draft, bytes_str("\x02" "CTL."), bytes_str("\x02" "CTL.\xff\xff"), read_tx, err);
+        st = draft_read_range(c.draft,
+                              bytes_str("\x02"
+                                        "CTL."),
+                              bytes_str("\x02"
+                                        "CTL.\xff\xff"),
+                              read_tx, err);
     if (st == ST_OK)
-        st = draft_read_range(c.draft, bytes_str("\x03" "CTL."), bytes_str("\x03" "CTL.\xff\xff"), read_tx, err);
+        st = draft_read_range(c.draft,
+                              bytes_str("\x03"
+                                        "CTL."),
+                              bytes_str("\x03"
+                                        "CTL.\xff\xff"),
+                              read_tx, err);
 done:
     if (st != ST_OK) {
         draft_free(c.draft);
@@ -89,8 +99,8 @@ static enum status catalog_copy(struct store *s, uint64_t tx_id, struct err *err
     enum status st = ST_CONFLICT;
 
     for (int i = 0; i < TRIES_MAX && st == ST_CONFLICT; i++) {
-        if ((st = store_wait(s, atomic_load(&s->visible_tx), env_mono_ns(s->env) + DEADLINE_DEFAULT_NS, err)) != ST_OK
-            || (st = catalog_draft(s, tx_id, &d, err)) != ST_OK)
+        if ((st = store_wait(s, atomic_load(&s->visible_tx), env_mono_ns(s->env) + DEADLINE_DEFAULT_NS, err)) != ST_OK ||
+            (st = catalog_draft(s, tx_id, &d, err)) != ST_OK)
             return st;
         if (draft_entry_count(d) == 0) {
             draft_free(d);

@@ -188,9 +188,12 @@ static enum status recent_switch_on(struct store *s, struct err *err)
 static const char *precondition_name(enum precondition_kind kind)
 {
     switch (kind) {
-    case KEY_MUST_EXIST: return "KeyMustExist";
-    case KEY_MUST_NOT_EXIST: return "KeyMustNotExist";
-    case KEY_NOT_MODIFIED_AFTER_TX: return "KeyNotModifiedAfterTxID";
+    case KEY_MUST_EXIST:
+        return "KeyMustExist";
+    case KEY_MUST_NOT_EXIST:
+        return "KeyMustNotExist";
+    case KEY_NOT_MODIFIED_AFTER_TX:
+        return "KeyNotModifiedAfterTxID";
     }
     return "unknown";
 }
@@ -209,9 +212,12 @@ static bool condition_holds(const struct store *s, const struct store_draft *d, 
     }
     exists = is_found && !md.is_deleted && !kv_metadata_expired(&md, now_s);
     switch (c->kind) {
-    case KEY_MUST_EXIST: return exists;
-    case KEY_MUST_NOT_EXIST: return !exists;
-    case KEY_NOT_MODIFIED_AFTER_TX: return !is_found || tx_id <= c->tx_id;
+    case KEY_MUST_EXIST:
+        return exists;
+    case KEY_MUST_NOT_EXIST:
+        return !exists;
+    case KEY_NOT_MODIFIED_AFTER_TX:
+        return !is_found || tx_id <= c->tx_id;
     }
     return false;
 }

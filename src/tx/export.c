@@ -39,8 +39,7 @@ enum status tx_export_size(const struct tx_header *h, const struct tx_entry *ent
 
         is_over = __builtin_add_overflow(total, (uint64_t)ENTRY_BYTES_MIN, &total) ||
                   __builtin_add_overflow(total, (uint64_t)entries[i].key.len, &total) ||
-                  __builtin_add_overflow(total, (uint64_t)entries[i].md.len, &total) ||
-                  __builtin_add_overflow(total, (uint64_t)value_len, &total);
+                  __builtin_add_overflow(total, (uint64_t)entries[i].md.len, &total) || __builtin_add_overflow(total, (uint64_t)value_len, &total);
     }
     if (is_over)
         return err_set(err, ST_LIMIT, 0, "export of tx %llu is too long", (unsigned long long)h->id);

@@ -11,9 +11,9 @@
 
 #include <assert.h>
 
-#define HEAD_BYTES (8 + HASH_LEN)     /* id and prev_alh: what inner leaves out */
+#define HEAD_BYTES (8 + HASH_LEN) /* id and prev_alh: what inner leaves out */
 #define TAIL_BYTES (HASH_LEN + 8 + HASH_LEN)
-#define HEADER_BYTES_MIN 124          /* version 0; version 1 needs four more, which the reader notices */
+#define HEADER_BYTES_MIN 124 /* version 0; version 1 needs four more, which the reader notices */
 
 static_assert(HEAD_BYTES + 8 + 2 + 2 + TX_METADATA_BYTES_MAX + 4 + TAIL_BYTES <= TX_HEADER_BYTES_MAX, "room for the longest header");
 

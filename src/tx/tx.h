@@ -44,9 +44,9 @@ struct tx_header {
     uint64_t bl_tx_id; /* leaves in the main tree when this header was made; < id */
     uint32_t version;  /* 0 or 1 */
     uint32_t entry_count;
-    hash_t prev_alh;   /* HASH_EMPTY for id 1 */
-    hash_t eh;         /* root over the entries */
-    hash_t bl_root;    /* HASH_ZERO for bl_tx_id 0 */
+    hash_t prev_alh;       /* HASH_EMPTY for id 1 */
+    hash_t eh;             /* root over the entries */
+    hash_t bl_root;        /* HASH_ZERO for bl_tx_id 0 */
     struct tx_metadata md; /* empty for version 0 */
 };
 void tx_header_inner(const struct tx_header *h, hash_t *inner);
@@ -77,7 +77,8 @@ MUST_USE enum status entry_digest(uint32_t version, struct bytes key, struct byt
 MUST_USE enum status tx_export_size(const struct tx_header *h, const struct tx_entry *entries, size_t count, uint64_t *out, struct err *err);
 /* Writes the blob into w. Entries must be all with values or all without ("partially truncated transaction", ST_CORRUPT).
  * skip_integrity: Eh is written as 32 zero bytes. */
-MUST_USE enum status tx_export(const struct tx_header *h, const struct tx_entry *entries, size_t count, bool skip_integrity, struct writer *w, struct err *err);
+MUST_USE enum status tx_export(const struct tx_header *h, const struct tx_entry *entries, size_t count, bool skip_integrity, struct writer *w,
+                               struct err *err);
 /* Parses a blob; entries are allocated in the arena and borrow the blob's bytes (metadata is re-serialized canonically into
  * the arena); hval is filled in (computed, or taken for truncated ones). Texts: "illegal arguments", "invalid truncation info",
  * "tx created with a newer version or data is corrupted". entry_count_max, key_len_max, value_len_max bound what is accepted. */

@@ -38,9 +38,22 @@ static void kv_metadata_bytes(void **state)
     static const struct {
         const char *in, *out; /* out NULL: refused */
     } cases[] = {
-        {"", ""}, {"00", "00"}, {"02", "02"}, {"0000", "00"}, {"0200", "0002"}, {"000000", "00"}, {"010000000000000009", "010000000000000009"},
-        {"01000000000000000500", "00010000000000000005"}, {"0001000000006553f10002", "0001000000006553f10002"}, {"03", NULL}, {"ff", NULL}, {"01", NULL},
-        {"0100000000000000", NULL}, {"0003", NULL}, {"0209", NULL}, {"000100000000000000010200", NULL},
+        {"", ""},
+        {"00", "00"},
+        {"02", "02"},
+        {"0000", "00"},
+        {"0200", "0002"},
+        {"000000", "00"},
+        {"010000000000000009", "010000000000000009"},
+        {"01000000000000000500", "00010000000000000005"},
+        {"0001000000006553f10002", "0001000000006553f10002"},
+        {"03", NULL},
+        {"ff", NULL},
+        {"01", NULL},
+        {"0100000000000000", NULL},
+        {"0003", NULL},
+        {"0209", NULL},
+        {"000100000000000000010200", NULL},
     };
 
     (void)state;
@@ -365,10 +378,17 @@ static void skipped_integrity_leaves_eh_out(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(kv_metadata_bytes), cmocka_unit_test(expiry), cmocka_unit_test(tx_metadata_bytes),
-        cmocka_unit_test(known_digest_and_header), cmocka_unit_test(digest_of_long_keys), cmocka_unit_test(header_refusals),
-        cmocka_unit_test(export_and_import), cmocka_unit_test(flipped_bits), cmocka_unit_test(export_and_import_refusals),
-        cmocka_unit_test(import_writes_metadata_canonically), cmocka_unit_test(skipped_integrity_leaves_eh_out),
+        cmocka_unit_test(kv_metadata_bytes),
+        cmocka_unit_test(expiry),
+        cmocka_unit_test(tx_metadata_bytes),
+        cmocka_unit_test(known_digest_and_header),
+        cmocka_unit_test(digest_of_long_keys),
+        cmocka_unit_test(header_refusals),
+        cmocka_unit_test(export_and_import),
+        cmocka_unit_test(flipped_bits),
+        cmocka_unit_test(export_and_import_refusals),
+        cmocka_unit_test(import_writes_metadata_canonically),
+        cmocka_unit_test(skipped_integrity_leaves_eh_out),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

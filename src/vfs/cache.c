@@ -26,7 +26,7 @@ struct block {
     uint64_t id, key;
     size_t len;
     _Atomic uint32_t refs;
-    bool is_used;  /* since the hand passed; under the shard's lock */
+    bool is_used; /* since the hand passed; under the shard's lock */
     _Alignas(max_align_t) uint8_t data[];
 };
 
@@ -121,10 +121,7 @@ static struct block *find(const struct shard *s, uint64_t hash, uint64_t id, uin
     return b;
 }
 
-static struct group **group_bucket(const struct shard *s, uint64_t id)
-{
-    return &s->group_buckets[hash_of(id, 0) & (s->bucket_count - 1)];
-}
+static struct group **group_bucket(const struct shard *s, uint64_t id) { return &s->group_buckets[hash_of(id, 0) & (s->bucket_count - 1)]; }
 
 static struct group *group_find(const struct shard *s, uint64_t id)
 {
@@ -204,8 +201,7 @@ static void group_leave(struct shard *s, struct block *b)
         b->group_next->group_link = b->group_link;
     if (g->blocks != NULL)
         return;
-    for (link = group_bucket(s, g->id); *link != g; link = &(*link)->next_in_bucket) {
-    }
+    for (link = group_bucket(s, g->id); *link != g; link = &(*link)->next_in_bucket) {}
     *link = g->next_in_bucket;
     free(g);
 }

@@ -42,8 +42,8 @@ typedef enum status (*cache_check)(void *ctx, uint64_t offset, const uint8_t *da
 
 /* Pins the block of len bytes at offset of f, reading and checking it on a miss. nowait: ST_AGAIN instead of a read that
  * would have to wait for the disk. */
-MUST_USE enum status cache_get(struct cache *c, struct cache_file *f, uint64_t offset, size_t len, bool nowait, cache_check check,
-                               void *ctx, struct cache_block *out, struct err *err);
+MUST_USE enum status cache_get(struct cache *c, struct cache_file *f, uint64_t offset, size_t len, bool nowait, cache_check check, void *ctx,
+                               struct cache_block *out, struct err *err);
 /* Pins the block (id, key) if it is there. */
 bool cache_lookup(struct cache *c, uint64_t id, uint64_t key, struct cache_block *out);
 /* Offers a copy of data as block (id, key); silently not kept when memory is short. Then, if out is not NULL, pins it
@@ -55,7 +55,10 @@ void cache_drop(struct cache *c, uint64_t id, uint64_t key);
 /* A fresh id for blocks that belong to no file. */
 uint64_t cache_new_id(struct cache *c);
 
-struct cache_stats { uint64_t hits, misses, evictions, blocks, handles_open, handle_opens; size_t bytes; };
+struct cache_stats {
+    uint64_t hits, misses, evictions, blocks, handles_open, handle_opens;
+    size_t bytes;
+};
 void cache_stats(struct cache *c, struct cache_stats *out);
 
 #endif

@@ -180,7 +180,7 @@ static void failures_are_not_cached(void **state)
     assert_int_equal(cache_get(x->c, f, 0, PAGE, false, check_page, &calls, &b, &err), ST_IO);
     assert_int_equal(cache_get(x->c, f, 0, PAGE, false, check_page, &calls, &b, &err), ST_OK);
     cache_unpin(x->c, &b);
-    assert_int_equal(cache_file_open(x->c, "missing", &missing, &err), ST_OK); /* nothing is opened */
+    assert_int_equal(cache_file_open(x->c, "missing", &missing, &err), ST_OK);                 /* nothing is opened */
     assert_int_equal(cache_get(x->c, missing, 0, PAGE, true, NULL, NULL, &b, &err), ST_AGAIN); /* opening would wait */
     assert_int_equal(cache_get(x->c, missing, 0, PAGE, false, NULL, NULL, &b, &err), ST_NOT_FOUND);
     cache_stats(x->c, &stats);
@@ -423,7 +423,10 @@ static void *worker_main(void *arg)
 
 static void many_threads(void **state)
 {
-    static const struct { size_t share; unsigned handles_max; } settings[] = {{30 * PAGE, 2}, {1 << 20, 1}, {PAGE, 3}};
+    static const struct {
+        size_t share;
+        unsigned handles_max;
+    } settings[] = {{30 * PAGE, 2}, {1 << 20, 1}, {PAGE, 3}};
 
     (void)state;
     for (size_t k = 0; k < 3; k++) {
@@ -549,9 +552,11 @@ static void cost(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hit_and_miss),        cmocka_unit_test(failures_are_not_cached), cmocka_unit_test(bound_holds),
-        cmocka_unit_test(clock_keeps_what_is_used), cmocka_unit_test(put_and_drop),       cmocka_unit_test(handles_are_bounded),
-        cmocka_unit_test(many_threads),        cmocka_unit_test(failing_allocations),     cmocka_unit_test(cost),
+        cmocka_unit_test(hit_and_miss), cmocka_unit_test(failures_are_not_cached),
+        cmocka_unit_test(bound_holds),  cmocka_unit_test(clock_keeps_what_is_used),
+        cmocka_unit_test(put_and_drop), cmocka_unit_test(handles_are_bounded),
+        cmocka_unit_test(many_threads), cmocka_unit_test(failing_allocations),
+        cmocka_unit_test(cost),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,10 +19,7 @@ static struct mem_page *page_ref(struct mem_page *page)
 
 static size_t pages_for(uint64_t end) { return (size_t)((end + MEM_PAGE_BYTES - 1) / MEM_PAGE_BYTES); }
 
-static struct mem_page *page_at(const struct mem_image *image, size_t index)
-{
-    return index < image->page_count ? image->pages[index] : NULL;
-}
+static struct mem_page *page_at(const struct mem_image *image, size_t index) { return index < image->page_count ? image->pages[index] : NULL; }
 
 /* The page, made the image's own. fresh: the caller overwrites all of it. */
 static struct mem_page *page_own(struct mem_image *image, size_t index, bool fresh)

@@ -93,8 +93,8 @@ struct mem_handle;
 struct mem_inode {
     bool is_dir;
     /* files */
-    bool is_linked;  /* some directory names it now */
-    bool is_counted; /* its length is part of fs->bytes_used: while it is linked or open */
+    bool is_linked;    /* some directory names it now */
+    bool is_counted;   /* its length is part of fs->bytes_used: while it is linked or open */
     bool has_truncate; /* among the changes */
     unsigned open_count;
     struct mem_handle *lock_owner;
@@ -121,7 +121,7 @@ struct mem_name_change {
 
 struct mem_fs {
     struct vfs base;
-    pthread_mutex_t lock; /* guards everything below */
+    pthread_mutex_t lock;      /* guards everything below */
     struct mem_inode **inodes; /* NULL: free */
     uint32_t inode_count, inode_room, free_from;
     struct mem_name_change *name_changes; /* oldest first */

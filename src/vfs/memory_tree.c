@@ -111,8 +111,7 @@ static int create_locked(struct mem_fs *fs, const struct place *place, bool is_d
     names_set(dir->names, name, index, is_dir);
     fs->inodes[index]->is_linked = true;
     fs->inodes[index]->is_counted = !is_dir;
-    name_change_add(fs, (struct mem_name_change){.from_dir = MEM_NO_INODE, .to_dir = place->dir, .inode_index = index, .is_dir = is_dir,
-                                                 .to = name});
+    name_change_add(fs, (struct mem_name_change){.from_dir = MEM_NO_INODE, .to_dir = place->dir, .inode_index = index, .is_dir = is_dir, .to = name});
     *out = index;
     return 0;
 }
@@ -128,8 +127,11 @@ static int remove_locked(struct mem_fs *fs, const struct place *place)
         return ENOMEM;
     entry = entry_again(fs, place);
     inode = fs->inodes[entry->inode_index];
-    name_change_add(fs, (struct mem_name_change){.from_dir = place->dir, .to_dir = MEM_NO_INODE, .inode_index = entry->inode_index,
-                                                 .is_dir = entry->is_dir, .from = name_ref(entry->name)});
+    name_change_add(fs, (struct mem_name_change){.from_dir = place->dir,
+                                                 .to_dir = MEM_NO_INODE,
+                                                 .inode_index = entry->inode_index,
+                                                 .is_dir = entry->is_dir,
+                                                 .from = name_ref(entry->name)});
     names_remove(dir->names, entry);
     inode->is_linked = false;
     mem_inode_uncount(fs, inode);
@@ -157,8 +159,7 @@ static int open_locked(struct mem_fs *fs, struct mem_handle *h, unsigned flags)
         if ((flags & VFS_CREATE) != 0 && (flags & VFS_EXCLUSIVE) != 0)
             return EEXIST;
         index = place.entry->inode_index;
-        if ((flags & VFS_TRUNCATE) != 0 && fs->inodes[index]->current->length > 0 &&
-            (os_errno = mem_inode_truncate(fs, fs->inodes[index], 0)) != 0)
+        if ((flags & VFS_TRUNCATE) != 0 && fs->inodes[index]->current->length > 0 && (os_errno = mem_inode_truncate(fs, fs->inodes[index], 0)) != 0)
             return os_errno;
     }
     h->inode = fs->inodes[index];
@@ -237,8 +238,12 @@ static int rename_locked(struct mem_fs *fs, const char *from_path, const char *t
         return ENOMEM;
     }
     entry = entry_again(fs, &from);
-    change = (struct mem_name_change){.from_dir = from.dir, .to_dir = to.dir, .inode_index = entry->inode_index, .is_dir = entry->is_dir,
-                                      .from = name_ref(entry->name), .to = to_name};
+    change = (struct mem_name_change){.from_dir = from.dir,
+                                      .to_dir = to.dir,
+                                      .inode_index = entry->inode_index,
+                                      .is_dir = entry->is_dir,
+                                      .from = name_ref(entry->name),
+                                      .to = to_name};
     names_remove(dir_of(fs, from.dir)->names, entry);
     if ((entry = entry_again(fs, &to)) != NULL)
         replaced = fs->inodes[entry->inode_index];
@@ -322,8 +327,7 @@ static enum status mem_rmdir(struct vfs *v, const char *path, struct err *err)
     return os_errno == 0 ? ST_OK : mem_fail(err, os_errno, "removing directory", path);
 }
 
-static enum status mem_list(struct vfs *v, const char *path, bool (*visit)(void *ctx, const char *name, bool is_dir), void *ctx,
-                            struct err *err)
+static enum status mem_list(struct vfs *v, const char *path, bool (*visit)(void *ctx, const char *name, bool is_dir), void *ctx, struct err *err)
 {
     struct mem_fs *fs = (struct mem_fs *)v;
     struct mem_names *names = NULL;
@@ -337,8 +341,7 @@ static enum status mem_list(struct vfs *v, const char *path, bool (*visit)(void 
     if (os_errno != 0)
         return mem_fail(err, os_errno, "listing", path);
     /* Outside the lock, on a list that no longer changes: visit may use the file system. */
-    for (size_t i = 0; i < names->count && visit(ctx, names->entries[i].name->text, names->entries[i].is_dir); i++) {
-    }
+    for (size_t i = 0; i < names->count && visit(ctx, names->entries[i].name->text, names->entries[i].is_dir); i++) {}
     names_unref(names);
     return ST_OK;
 }
@@ -448,6 +451,12 @@ enum status vfs_memory_flip_bit(struct vfs *v, const char *path, uint64_t bit, s
 }
 
 const struct vfs_ops mem_ops = {
-    .open = mem_open, .rename = mem_rename, .unlink = mem_unlink, .mkdir = mem_mkdir, .rmdir = mem_rmdir,
-    .list = mem_list, .sync_dir = mem_sync_dir, .space = mem_space,
+    .open = mem_open,
+    .rename = mem_rename,
+    .unlink = mem_unlink,
+    .mkdir = mem_mkdir,
+    .rmdir = mem_rmdir,
+    .list = mem_list,
+    .sync_dir = mem_sync_dir,
+    .space = mem_space,
 };

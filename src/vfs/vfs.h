@@ -24,10 +24,10 @@ struct vfs {
 
 enum vfs_open_flags {
     VFS_READ = 0,
-    VFS_WRITE = 1,       /* read and write */
-    VFS_CREATE = 2,      /* make it when missing (mode 0600) */
-    VFS_EXCLUSIVE = 4,   /* with CREATE: ST_EXISTS when it is there */
-    VFS_TRUNCATE = 8     /* cut to length 0 */
+    VFS_WRITE = 1,     /* read and write */
+    VFS_CREATE = 2,    /* make it when missing (mode 0600) */
+    VFS_EXCLUSIVE = 4, /* with CREATE: ST_EXISTS when it is there */
+    VFS_TRUNCATE = 8   /* cut to length 0 */
 };
 
 struct vfs_iovec { /* layout compatible with struct iovec */
@@ -42,7 +42,7 @@ struct vfs_file_ops {
     enum status (*read_nowait)(struct vfs_file *f, uint64_t offset, void *out, size_t len, struct err *err);
     /* Writes all bytes at offset (extending the file as needed). After a failure any part may have been written. */
     enum status (*write)(struct vfs_file *f, uint64_t offset, const struct vfs_iovec *parts, size_t part_count, struct err *err);
-    enum status (*sync)(struct vfs_file *f, struct err *err);         /* fdatasync: content and length */
+    enum status (*sync)(struct vfs_file *f, struct err *err); /* fdatasync: content and length */
     enum status (*length)(struct vfs_file *f, uint64_t *out, struct err *err);
     enum status (*truncate)(struct vfs_file *f, uint64_t length, struct err *err);
     /* Makes [offset, offset+len) read as zeros and reserves its blocks, so that later writes there need no allocation. */

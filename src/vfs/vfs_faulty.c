@@ -28,7 +28,7 @@ struct faulty_file {
 };
 
 enum op_class {
-    OP_OTHER,  /* changes and reads nothing: length, list, lock, space, open of what exists */
+    OP_OTHER, /* changes and reads nothing: length, list, lock, space, open of what exists */
     OP_READ,
     OP_MUTATE,
 };
@@ -50,8 +50,7 @@ static enum verdict gate_locked(struct faulty *f, enum op_class op)
         f->op_count++;
     else if (op == OP_READ)
         f->read_count++;
-    is_now = op == (f->kind == FAULT_EIO_READ ? OP_READ : OP_MUTATE) &&
-             (op == OP_READ ? f->read_count : f->op_count) == f->fire_at && !f->has_fired;
+    is_now = op == (f->kind == FAULT_EIO_READ ? OP_READ : OP_MUTATE) && (op == OP_READ ? f->read_count : f->op_count) == f->fire_at && !f->has_fired;
     is_due = f->has_fired || is_now;
     switch (f->kind) {
     case FAULT_STOP:
@@ -86,10 +85,7 @@ static enum verdict gate(struct faulty *f, enum op_class op)
 static bool is_failure(enum verdict verdict) { return verdict == FAIL || verdict == FAIL_HALF; }
 
 static enum status fail_io(struct err *err, const char *what) { return err_set(err, ST_IO, EIO, "%s: injected fault", what); }
-static enum status fail_space(struct err *err, const char *what)
-{
-    return err_set(err, ST_NO_SPACE, ENOSPC, "%s: injected full disk", what);
-}
+static enum status fail_space(struct err *err, const char *what) { return err_set(err, ST_NO_SPACE, ENOSPC, "%s: injected full disk", what); }
 
 static struct faulty_file *file_of(struct vfs_file *file) { return (struct faulty_file *)file; }
 
@@ -209,8 +205,15 @@ static void faulty_close(struct vfs_file *file)
 }
 
 static const struct vfs_file_ops faulty_file_ops = {
-    .read = faulty_read, .read_nowait = faulty_read_nowait, .write = faulty_write, .sync = faulty_sync, .length = faulty_length,
-    .truncate = faulty_truncate, .zero = faulty_zero, .lock = faulty_lock, .close = faulty_close,
+    .read = faulty_read,
+    .read_nowait = faulty_read_nowait,
+    .write = faulty_write,
+    .sync = faulty_sync,
+    .length = faulty_length,
+    .truncate = faulty_truncate,
+    .zero = faulty_zero,
+    .lock = faulty_lock,
+    .close = faulty_close,
 };
 
 static enum status faulty_open(struct vfs *v, const char *path, unsigned flags, struct vfs_file **out, struct err *err)
@@ -276,8 +279,7 @@ static enum status faulty_rmdir(struct vfs *v, const char *path, struct err *err
     return is_failure(gate(f, OP_MUTATE)) ? fail_io(err, "removing directory") : f->inner->ops->rmdir(f->inner, path, err);
 }
 
-static enum status faulty_list(struct vfs *v, const char *path, bool (*visit)(void *ctx, const char *name, bool is_dir), void *ctx,
-                               struct err *err)
+static enum status faulty_list(struct vfs *v, const char *path, bool (*visit)(void *ctx, const char *name, bool is_dir), void *ctx, struct err *err)
 {
     struct faulty *f = faulty_of(v);
 
@@ -300,8 +302,14 @@ static enum status faulty_space(struct vfs *v, const char *path, uint64_t *bytes
 }
 
 static const struct vfs_ops faulty_ops = {
-    .open = faulty_open, .rename = faulty_rename, .unlink = faulty_unlink, .mkdir = faulty_mkdir, .rmdir = faulty_rmdir,
-    .list = faulty_list, .sync_dir = faulty_sync_dir, .space = faulty_space,
+    .open = faulty_open,
+    .rename = faulty_rename,
+    .unlink = faulty_unlink,
+    .mkdir = faulty_mkdir,
+    .rmdir = faulty_rmdir,
+    .list = faulty_list,
+    .sync_dir = faulty_sync_dir,
+    .space = faulty_space,
 };
 
 struct vfs *vfs_faulty_create(struct vfs *inner)

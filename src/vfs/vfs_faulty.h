@@ -9,11 +9,11 @@
 
 enum fault_kind {
     FAULT_NONE = 0,
-    FAULT_STOP,     /* that operation and all later ones (reads too) fail with ST_IO and change nothing: the machine died */
-    FAULT_STOP_TORN,/* as STOP, but if that operation is a write, a part of it is done (by seed) */
-    FAULT_EIO,      /* that one operation fails with ST_IO (a failed write may have been half done) */
-    FAULT_EIO_READ, /* the n-th read fails with ST_IO */
-    FAULT_NO_SPACE  /* from that operation on every write, zero, create that extends fails with ST_NO_SPACE until healed */
+    FAULT_STOP,      /* that operation and all later ones (reads too) fail with ST_IO and change nothing: the machine died */
+    FAULT_STOP_TORN, /* as STOP, but if that operation is a write, a part of it is done (by seed) */
+    FAULT_EIO,       /* that one operation fails with ST_IO (a failed write may have been half done) */
+    FAULT_EIO_READ,  /* the n-th read fails with ST_IO */
+    FAULT_NO_SPACE   /* from that operation on every write, zero, create that extends fails with ST_NO_SPACE until healed */
 };
 
 struct vfs *vfs_faulty_create(struct vfs *inner); /* borrows inner */
@@ -21,7 +21,7 @@ void vfs_faulty_destroy(struct vfs *v);
 /* Arms the fault at the n-th mutating (or read) operation from now on (n >= 1). */
 void vfs_faulty_arm(struct vfs *v, enum fault_kind kind, uint64_t n, uint64_t seed);
 void vfs_faulty_heal(struct vfs *v);
-uint64_t vfs_faulty_op_count(struct vfs *v);   /* mutating operations since creation */
+uint64_t vfs_faulty_op_count(struct vfs *v); /* mutating operations since creation */
 uint64_t vfs_faulty_read_count(struct vfs *v);
 bool vfs_faulty_fired(struct vfs *v);
 

@@ -12,8 +12,7 @@ enum status mem_fail(struct err *err, int os_errno, const char *what, const char
 {
     char reason[128];
 
-    return err_set(err, status_from_errno(os_errno), os_errno, "%s %s: %s", what, path,
-                   strerror_r(os_errno, reason, sizeof reason));
+    return err_set(err, status_from_errno(os_errno), os_errno, "%s %s: %s", what, path, strerror_r(os_errno, reason, sizeof reason));
 }
 
 void change_unref(struct mem_change *change)
@@ -400,6 +399,13 @@ static void mem_close(struct vfs_file *file)
 }
 
 const struct vfs_file_ops mem_file_ops = {
-    .read = mem_read, .read_nowait = mem_read, .write = mem_write, .sync = mem_sync, .length = mem_length,
-    .truncate = mem_truncate, .zero = mem_zero, .lock = mem_lock, .close = mem_close,
+    .read = mem_read,
+    .read_nowait = mem_read,
+    .write = mem_write,
+    .sync = mem_sync,
+    .length = mem_length,
+    .truncate = mem_truncate,
+    .zero = mem_zero,
+    .lock = mem_lock,
+    .close = mem_close,
 };

@@ -34,8 +34,7 @@ static enum status fail_errno(struct err *err, int os_errno, const char *what, c
 {
     char reason[128];
 
-    return err_set(err, status_from_errno(os_errno), os_errno, "%s %s: %s", what, path,
-                   strerror_r(os_errno, reason, sizeof reason));
+    return err_set(err, status_from_errno(os_errno), os_errno, "%s %s: %s", what, path, strerror_r(os_errno, reason, sizeof reason));
 }
 
 /* The kernel takes offsets up to INT64_MAX. */
@@ -44,8 +43,7 @@ static enum status range_check(const struct posix_file *f, uint64_t offset, uint
     uint64_t end;
 
     if (__builtin_add_overflow(offset, len, &end) || end > INT64_MAX)
-        return err_set(err, ST_INVALID, 0, "range of %llu bytes at %llu in %s", (unsigned long long)len, (unsigned long long)offset,
-                       f->path);
+        return err_set(err, ST_INVALID, 0, "range of %llu bytes at %llu in %s", (unsigned long long)len, (unsigned long long)offset, f->path);
     return ST_OK;
 }
 
@@ -267,15 +265,22 @@ static void posix_close(struct vfs_file *file)
 }
 
 static const struct vfs_file_ops posix_file_ops = {
-    .read = posix_read, .read_nowait = posix_read_nowait, .write = posix_write, .sync = posix_sync, .length = posix_length,
-    .truncate = posix_truncate, .zero = posix_zero, .lock = posix_lock, .close = posix_close,
+    .read = posix_read,
+    .read_nowait = posix_read_nowait,
+    .write = posix_write,
+    .sync = posix_sync,
+    .length = posix_length,
+    .truncate = posix_truncate,
+    .zero = posix_zero,
+    .lock = posix_lock,
+    .close = posix_close,
 };
 
 static int open_flags(unsigned flags)
 {
     return ((flags & VFS_WRITE) != 0 ? O_RDWR : O_RDONLY) | ((flags & VFS_CREATE) != 0 ? O_CREAT : 0) |
-           ((flags & VFS_CREATE) != 0 && (flags & VFS_EXCLUSIVE) != 0 ? O_EXCL : 0) | ((flags & VFS_TRUNCATE) != 0 ? O_TRUNC : 0) |
-           O_CLOEXEC | O_NOCTTY | O_NONBLOCK; /* nonblocking: a FIFO in our place must not hang the server */
+           ((flags & VFS_CREATE) != 0 && (flags & VFS_EXCLUSIVE) != 0 ? O_EXCL : 0) | ((flags & VFS_TRUNCATE) != 0 ? O_TRUNC : 0) | O_CLOEXEC |
+           O_NOCTTY | O_NONBLOCK; /* nonblocking: a FIFO in our place must not hang the server */
 }
 
 static enum status posix_open(struct vfs *v, const char *path, unsigned flags, struct vfs_file **out, struct err *err)
@@ -364,8 +369,7 @@ static bool entry_is_dir(DIR *dir, const struct dirent *entry)
     return fstatat(dirfd(dir), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(info.st_mode);
 }
 
-static enum status posix_list(struct vfs *v, const char *path, bool (*visit)(void *ctx, const char *name, bool is_dir), void *ctx,
-                              struct err *err)
+static enum status posix_list(struct vfs *v, const char *path, bool (*visit)(void *ctx, const char *name, bool is_dir), void *ctx, struct err *err)
 {
     enum status st = ST_OK;
     struct dirent *entry;
@@ -427,8 +431,14 @@ static enum status posix_space(struct vfs *v, const char *path, uint64_t *bytes_
 struct vfs *vfs_posix(void)
 {
     static const struct vfs_ops ops = {
-        .open = posix_open, .rename = posix_rename, .unlink = posix_unlink, .mkdir = posix_mkdir, .rmdir = posix_rmdir,
-        .list = posix_list, .sync_dir = posix_sync_dir, .space = posix_space,
+        .open = posix_open,
+        .rename = posix_rename,
+        .unlink = posix_unlink,
+        .mkdir = posix_mkdir,
+        .rmdir = posix_rmdir,
+        .list = posix_list,
+        .sync_dir = posix_sync_dir,
+        .space = posix_space,
     };
     static struct vfs vfs = {.ops = &ops};
 

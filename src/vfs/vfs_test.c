@@ -511,13 +511,22 @@ static int memory_teardown(void **state)
 }
 
 #define ON_BOTH(test) \
-    {"posix: " #test, test, posix_setup, posix_teardown, NULL}, {"memory: " #test, test, memory_setup, memory_teardown, NULL}
+    {"posix: " #test, test, posix_setup, posix_teardown, NULL}, { "memory: " #test, test, memory_setup, memory_teardown, NULL }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        ON_BOTH(read_and_write), ON_BOTH(many_parts), ON_BOTH(open_flags),  ON_BOTH(truncate_forgets), ON_BOTH(zero_ranges), ON_BOTH(locks),
-        ON_BOTH(names),          ON_BOTH(directories), ON_BOTH(helpers), ON_BOTH(remove_tree),      ON_BOTH(failing_allocations),
+        ON_BOTH(read_and_write),
+        ON_BOTH(many_parts),
+        ON_BOTH(open_flags),
+        ON_BOTH(truncate_forgets),
+        ON_BOTH(zero_ranges),
+        ON_BOTH(locks),
+        ON_BOTH(names),
+        ON_BOTH(directories),
+        ON_BOTH(helpers),
+        ON_BOTH(remove_tree),
+        ON_BOTH(failing_allocations),
         cmocka_unit_test_setup_teardown(nowait_when_cold, posix_setup, posix_teardown),
     };
 

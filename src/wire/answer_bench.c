@@ -158,12 +158,12 @@ static size_t verifiable_once(unsigned key_index)
     return len;
 }
 
-#define MEASURE(name, rounds, call)                                                                                                \
-    do {                                                                                                                           \
-        uint64_t start_ = now();                                                                                                   \
-        for (unsigned i_ = 0; i_ < (rounds); i_++)                                                                                 \
-            call;                                                                                                                  \
-        printf("%-34s %9.3f us\n", name, (double)(now() - start_) / 1000 / (rounds));                                              \
+#define MEASURE(name, rounds, call) \
+    do { \
+        uint64_t start_ = now(); \
+        for (unsigned i_ = 0; i_ < (rounds); i_++) \
+            call; \
+        printf("%-34s %9.3f us\n", name, (double)(now() - start_) / 1000 / (rounds)); \
     } while (0)
 
 int main(int argc, char **argv)

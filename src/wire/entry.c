@@ -86,14 +86,13 @@ static size_t metadata_size(const struct kv_metadata *md)
 
 size_t wire_entry_size(const struct kv_entry *e)
 {
-    size_t len = u64_size(e->tx_id) + bytes_size(e->key) + bytes_size(e->value) + metadata_size(&e->md) +
-                 (e->is_expired ? 2u : 0u) + u64_size(e->revision);
+    size_t len = u64_size(e->tx_id) + bytes_size(e->key) + bytes_size(e->value) + metadata_size(&e->md) + (e->is_expired ? 2u : 0u) +
+                 u64_size(e->revision);
 
     if (e->has_reference) {
         const struct kv_reference *r = &e->reference;
 
-        len +=
-            body_size(u64_size(r->tx_id) + bytes_size(r->key) + u64_size(r->at_tx) + metadata_size(&r->md) + u64_size(r->revision));
+        len += body_size(u64_size(r->tx_id) + bytes_size(r->key) + u64_size(r->at_tx) + metadata_size(&r->md) + u64_size(r->revision));
     }
     return len;
 }

@@ -27,8 +27,7 @@ static enum status take_length(struct part_reader *p, struct bytes *in, uint64_t
     if (p->len > INT64_MAX)
         return err_set(err, ST_INVALID, 0, "illegal arguments");
     if (p->len > len_max)
-        return err_set(err, ST_LIMIT, 0, "part of %llu bytes, at most %llu are taken", (unsigned long long)p->len,
-                       (unsigned long long)len_max);
+        return err_set(err, ST_LIMIT, 0, "part of %llu bytes, at most %llu are taken", (unsigned long long)p->len, (unsigned long long)len_max);
     p->state = PART_BODY;
     p->data = NULL;
     p->got = p->cap = 0;
@@ -56,8 +55,7 @@ static enum status body_room(struct part_reader *p, size_t want, struct err *err
     return ST_OK;
 }
 
-enum status part_reader_feed(struct part_reader *p, struct bytes *in, uint64_t len_max, bool *is_whole, struct bytes *part,
-                             struct err *err)
+enum status part_reader_feed(struct part_reader *p, struct bytes *in, uint64_t len_max, bool *is_whole, struct bytes *part, struct err *err)
 {
     size_t take;
     enum status st;
@@ -87,9 +85,8 @@ enum status part_reader_feed(struct part_reader *p, struct bytes *in, uint64_t l
 size_t part_chunk_count(size_t len)
 {
     /* Bytes of the first chunk are the length and the first bytes of the part. */
-    return len <= PART_CHUNK_BYTES - PART_LENGTH_BYTES
-               ? 1
-               : 1 + (len - (PART_CHUNK_BYTES - PART_LENGTH_BYTES) + PART_CHUNK_BYTES - 1) / PART_CHUNK_BYTES;
+    return len <= PART_CHUNK_BYTES - PART_LENGTH_BYTES ? 1
+                                                       : 1 + (len - (PART_CHUNK_BYTES - PART_LENGTH_BYTES) + PART_CHUNK_BYTES - 1) / PART_CHUNK_BYTES;
 }
 
 /* Which bytes of the part chunk number index carries. */
@@ -113,8 +110,7 @@ size_t part_chunk_size(size_t part_len, size_t index, const struct wire_chunk_me
     return size;
 }
 
-void part_chunk_write(struct bytes part, size_t index, const struct wire_chunk_metadata *metadata, size_t metadata_count,
-                      uint8_t *to, size_t size)
+void part_chunk_write(struct bytes part, size_t index, const struct wire_chunk_metadata *metadata, size_t metadata_count, uint8_t *to, size_t size)
 {
     size_t from, len = chunk_range(part.len, index, &from), mark;
     struct pb w;

@@ -113,8 +113,8 @@ void wire_verifiable_tx(struct pb *w, const struct wire_verifiable_tx *v)
 }
 
 /* VerifiableEntry: 1 entry, 2 verifiableTx, 3 inclusionProof. */
-void wire_verifiable_entry(struct pb *w, const struct kv_entry *e, const struct wire_verifiable_tx *v, uint32_t leaf,
-                           uint32_t width, const struct merkle_path *inclusion)
+void wire_verifiable_entry(struct pb *w, const struct kv_entry *e, const struct wire_verifiable_tx *v, uint32_t leaf, uint32_t width,
+                           const struct merkle_path *inclusion)
 {
     size_t mark = pb_len(w);
 

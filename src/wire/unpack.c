@@ -317,8 +317,7 @@ static bool take_value(struct unpack *u, struct input *in, const ProtobufCFieldD
     }
 }
 
-static bool take_repeated(struct unpack *u, struct input *in, const ProtobufCFieldDescriptor *f, void *message, unsigned type,
-                          unsigned depth)
+static bool take_repeated(struct unpack *u, struct input *in, const ProtobufCFieldDescriptor *f, void *message, unsigned type, unsigned depth)
 {
     struct bytes b;
     struct input packed;
@@ -340,8 +339,7 @@ static bool take_repeated(struct unpack *u, struct input *in, const ProtobufCFie
     return true;
 }
 
-static bool take_field(struct unpack *u, struct input *in, const ProtobufCFieldDescriptor *f, void *message, unsigned type,
-                       unsigned depth)
+static bool take_field(struct unpack *u, struct input *in, const ProtobufCFieldDescriptor *f, void *message, unsigned type, unsigned depth)
 {
     uint8_t *to = (uint8_t *)message + f->offset;
 
@@ -412,8 +410,7 @@ enum status wire_unpack_chunk(struct bytes in, struct bytes *content, struct err
         return ST_OK;
     at = (struct input){in.data, in.data + in.len};
     while (at.at < at.end) {
-        if (!take_tag(&u, &at, &field, &type) ||
-            !(field == 1 && type == PB_BYTES ? take_bytes(&u, &at, content) : skip_field(&u, &at, field, type)))
+        if (!take_tag(&u, &at, &field, &type) || !(field == 1 && type == PB_BYTES ? take_bytes(&u, &at, content) : skip_field(&u, &at, field, type)))
             return err_set(err, u.status, 0, "%s", u.text);
     }
     return ST_OK;

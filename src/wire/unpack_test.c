@@ -59,8 +59,8 @@ static void fields_are_read_and_borrowed(void **state)
 
 static void numbers(void **state)
 {
-    Immudb__Schema__KeyRequest *k =
-        decode(KEY, LIT("\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x28\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x20\x96\x01"));
+    Immudb__Schema__KeyRequest *k = decode(
+        KEY, LIT("\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x28\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x20\x96\x01"));
     Immudb__Schema__HistoryRequest *h;
 
     (void)state;
@@ -142,8 +142,7 @@ static void lists_grow_and_may_be_packed(void **state)
     /* VerifiableSQLEntry.PKIDs (16, repeated uint32): packed 1,2,3 then single 4 */
     uint8_t many[3 * 1000], *p = many;
     Immudb__Schema__KeyListRequest *l;
-    Immudb__Schema__VerifiableSQLEntry *e =
-        decode(&immudb__schema__verifiable_sqlentry__descriptor, LIT("\x82\x01\x03\x01\x02\x03\x80\x01\x04"));
+    Immudb__Schema__VerifiableSQLEntry *e = decode(&immudb__schema__verifiable_sqlentry__descriptor, LIT("\x82\x01\x03\x01\x02\x03\x80\x01\x04"));
 
     (void)state;
     assert_int_equal(e->n_pkids, 4);

@@ -27,8 +27,7 @@
  * ST_INVALID  the text says why, as published: "proto: cannot parse invalid wire-format data", "string field contains invalid
  *             UTF-8"; of our own, because a C string can not hold it: "string field contains a zero byte"
  * ST_NOMEM    the arena is full */
-MUST_USE enum status wire_unpack(const ProtobufCMessageDescriptor *d, struct bytes in, struct arena *arena, void **out,
-                                 struct err *err);
+MUST_USE enum status wire_unpack(const ProtobufCMessageDescriptor *d, struct bytes in, struct arena *arena, void **out, struct err *err);
 
 /* The content of a Chunk, borrowed from in; its metadata is not looked at. Errors as wire_unpack. */
 MUST_USE enum status wire_unpack_chunk(struct bytes in, struct bytes *content, struct err *err);
@@ -71,8 +70,8 @@ struct wire_verifiable_tx {
 };
 void wire_verifiable_tx(struct pb *w, const struct wire_verifiable_tx *v);
 /* leaf and width: of the proven entry in its tx. */
-void wire_verifiable_entry(struct pb *w, const struct kv_entry *e, const struct wire_verifiable_tx *v, uint32_t leaf,
-                           uint32_t width, const struct merkle_path *inclusion);
+void wire_verifiable_entry(struct pb *w, const struct kv_entry *e, const struct wire_verifiable_tx *v, uint32_t leaf, uint32_t width,
+                           const struct merkle_path *inclusion);
 void wire_state(struct pb *w, struct bytes db, uint64_t tx_id, const hash_t *alh, const struct state_signature *signature,
                 uint64_t precommitted_tx_id, const hash_t *precommitted_alh);
 size_t wire_proof_hint(const struct dual_proof *p);

@@ -55,10 +55,8 @@ static void bench_verifiable(size_t entry_count, unsigned rounds)
                            .has_linear = true,
                            .linear = {1, 2, {2, hashes}}};
     struct merkle_path path = {.term_count = entry_count > 1 ? 9 : 0};
-    struct kv_entry e = {.tx_id = 1000000,
-                         .key = bytes_str("key-000000000001"),
-                         .value = bytes_str("0123456789012345678901234567890123456789"),
-                         .revision = 1};
+    struct kv_entry e = {
+        .tx_id = 1000000, .key = bytes_str("key-000000000001"), .value = bytes_str("0123456789012345678901234567890123456789"), .revision = 1};
     struct kv_tx tx = {&h, entries, entry_count, NULL, 0, NULL, 0};
     struct wire_verifiable_tx v = {&tx, &p, false, true, NULL};
     uint64_t start;

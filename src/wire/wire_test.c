@@ -45,12 +45,12 @@ static hash_t any_hash(void)
 }
 static ProtobufCBinaryData bin(struct bytes b) { return (ProtobufCBinaryData){b.len, (uint8_t *)(uintptr_t)b.data}; }
 static ProtobufCBinaryData bin_hash(const hash_t *h) { return bin(bytes_of(h->b, HASH_LEN)); }
-#define NEW(type, init)                                                                                                            \
-    ({                                                                                                                             \
-        type *new_ = arena_alloc(&arena, sizeof *new_);                                                                            \
-        assert_non_null(new_);                                                                                                     \
-        init(new_);                                                                                                                \
-        new_;                                                                                                                      \
+#define NEW(type, init) \
+    ({ \
+        type *new_ = arena_alloc(&arena, sizeof *new_); \
+        assert_non_null(new_); \
+        init(new_); \
+        new_; \
     })
 
 static void assert_same(struct pb *w, const ProtobufCMessage *m)
