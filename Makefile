@@ -9,13 +9,16 @@
 #   make install  DESTDIR= PREFIX=/usr/local
 #   make lint     include direction, banned calls, formatting
 #
-# Variables: BUILD (build directory), CC, ARGS (passed to the server by `make run`).
+#   make tidy     clang-tidy over the sources (some minutes; needs clang-tidy)
+#
+# Variables: FLAVOUR (release, debug, asan, tsan, fuzz, coverage; `python3 scripts/flavours.py` lists them), BUILD (build directory), CC, ARGS (passed to the server by `make run`).
 
-BUILD  ?= build
+FLAVOUR ?= release
+BUILD  ?= $(if $(filter release,$(FLAVOUR)),build,build-$(FLAVOUR))
 PREFIX ?= /usr/local
 ARGS   ?=
 
-.PHONY: run test build check check-offline bench install lint setup setup-test clean
+.PHONY: run test build check check-offline bench install lint tidy setup setup-test clean
 .DEFAULT_GOAL := build
 
 setup:
@@ -25,7 +28,7 @@ setup-test:
 	@sh scripts/setup.sh test
 
 $(BUILD)/build.ninja:
-	meson setup $(BUILD) --buildtype=release --prefix=$(PREFIX)
+	python3 scripts/flavours.py $(FLAVOUR) $(BUILD) $(PREFIX)
 
 build: $(BUILD)/build.ninja
 	ninja -C $(BUILD)
@@ -46,6 +49,9 @@ test: setup-test
 
 lint:
 	@python3 scripts/run-tests.py --build $(BUILD) lint
+
+tidy: $(BUILD)/build.ninja
+	ninja -C $(BUILD) clang-tidy
 
 bench: build
 	@sh bench/run.sh $(BUILD)

@@ -20,6 +20,8 @@ import subprocess
 import sys
 import time
 
+import flavours
+
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), ".."))
 CONF = os.path.join(ROOT, "conformance")
 TALLY = re.compile(r"^(?:\S+: )?(\d+) passed, (\d+) failed", re.M)
@@ -81,31 +83,16 @@ class Runner:
         self.report(name, passed, failed, time.time() - start, log)
         return failed == 0 and passed > 0
 
-    def configure(self, build, options, env=None):
-        """Sets up a build directory (again when the options changed)."""
-        stamp = os.path.join(build, "test-options.txt")
-        text = json.dumps([options, env or {}])
-        command = ["meson", "setup", build] + options
-        if os.path.exists(os.path.join(build, "build.ninja")):
-            if os.path.exists(stamp) and open(stamp).read() == text:
-                return ["true"]
-            command = ["meson", "setup", "--wipe", build] + options
-        os.makedirs(build, exist_ok=True)
-        subprocess.run(command, cwd=ROOT, env=dict(os.environ, **(env or {})), check=True, stdout=subprocess.DEVNULL if not os.environ.get("VERBOSE") else None)
-        with open(stamp, "w") as f:
-            f.write(text)
-        return ["true"]
-
-    def build_flavour(self, name, directory, options, env=None):
-        label = "build " + name
+    def build_flavour(self, label, flavour, directory):
         try:
-            self.configure(directory, options, env)
+            flavours.setup(flavour, directory, quiet=not os.environ.get("VERBOSE"))
         except (subprocess.CalledProcessError, OSError) as e:
-            log = os.path.join(self.logs, "configure-%s.log" % name)
-            open(log, "w").write("ERROR: %s\n" % e)
-            self.report(label, 0, 1, 0, log)
+            log = os.path.join(self.logs, "configure-%s.log" % flavour)
+            with open(log, "w") as f:
+                f.write("ERROR: %s\n" % e)
+            self.report("build " + label, 0, 1, 0, log)
             return False
-        return self.run(label, ["ninja", "-C", directory], count="exit")
+        return self.run("build " + label, ["ninja", "-C", directory], count="exit")
 
     def meson_tests(self, name, directory, suites, env=None, jobs=2, multiplier=10, tests=()):
         """Runs meson test suites (or single tests of them) and counts the cmocka tests inside."""
@@ -160,15 +147,15 @@ def lint(r):
 def offline(r, shared_env):
     checked, tsan = r.build + "-asan", r.build + "-tsan"
     lint(r)
-    if not r.build_flavour("gcc release", r.build, ["--buildtype=release"]):
+    if not r.build_flavour("gcc release", "release", r.build):
         return False
     r.meson_tests("unit tests", r.build, ["quick"], shared_env)
     r.meson_tests("slow tests", r.build, ["slow"], dict(shared_env, IMMUDB_TEST_LEVEL="ci"))
     r.run("golden proofs", [os.path.join(r.build, "conformance", "golden_proofs"), os.path.join(CONF, "golden", "proofs")])
-    r.build_flavour("clang asan+ubsan", checked, ["--buildtype=debugoptimized", "-Dfuzz=true", "-Db_sanitize=address,undefined", "-Db_lundef=false"], {"CC": "clang"})
+    r.build_flavour("clang asan+ubsan", "asan", checked)
     options = {"ASAN_OPTIONS": "detect_leaks=1:allocator_may_return_null=1", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
     r.meson_tests("unit tests, asan+ubsan", checked, ["quick"], dict(shared_env, **options))
-    if r.build_flavour("gcc tsan", tsan, ["--buildtype=debugoptimized", "-Db_sanitize=thread"]):
+    if r.build_flavour("gcc tsan", "tsan", tsan):
         r.meson_tests("tests with threads, tsan", tsan, ["quick"], dict(shared_env, TSAN_OPTIONS="halt_on_error=1:second_deadlock_stack=1"), tests=threaded_tests())
     r.run("fuzzing", [sys.executable, "scripts/fuzz.py", "--build", checked, "--seconds", os.environ.get("FUZZ_SECONDS", "60")])
     return True
