@@ -17,6 +17,7 @@ FLAVOURS = {  # name: (what for, compiler, options)
     "tsan": ("thread sanitizer", "gcc", ["--buildtype=debugoptimized", "-Db_sanitize=thread"]),
     "fuzz": ("libFuzzer targets alone, at full speed", "clang", ["--buildtype=release", "-Dfuzz=true", "-Db_lundef=false"]),
     "coverage": ("which lines the tests reach; then: ninja -C DIR coverage-text (needs gcovr)", "gcc", ["--buildtype=debug", "-Db_coverage=true"]),
+    "fips": ("SHA-256 by OpenSSL's providers", "gcc", ["--buildtype=release", "-Dsha=openssl-evp"]),
     "clang": ("clang's warnings, and clang-tidy", "clang", ["--buildtype=debug"]),
 }
 

@@ -83,7 +83,7 @@ class Runner:
         self.report(name, passed, failed, time.time() - start, log)
         return failed == 0 and passed > 0
 
-    def build_flavour(self, label, flavour, directory):
+    def build_flavour(self, label, flavour, directory, targets=()):
         try:
             flavours.setup(flavour, directory, quiet=not os.environ.get("VERBOSE"))
         except (subprocess.CalledProcessError, OSError) as e:
@@ -92,7 +92,7 @@ class Runner:
                 f.write("ERROR: %s\n" % e)
             self.report("build " + label, 0, 1, 0, log)
             return False
-        return self.run("build " + label, ["ninja", "-C", directory], count="exit")
+        return self.run("build " + label, ["ninja", "-C", directory] + list(targets), count="exit")
 
     def meson_tests(self, name, directory, suites, env=None, jobs=2, multiplier=10, tests=()):
         """Runs meson test suites (or single tests of them) and counts the cmocka tests inside."""
@@ -152,6 +152,10 @@ def offline(r, shared_env):
     r.meson_tests("unit tests", r.build, ["quick"], shared_env)
     r.meson_tests("slow tests", r.build, ["slow"], dict(shared_env, IMMUDB_TEST_LEVEL="ci"))
     r.run("golden proofs", [os.path.join(r.build, "conformance", "golden_proofs"), os.path.join(CONF, "golden", "proofs")])
+    fips = r.build + "-fips"
+    tests = ["src/base/hash_test", "src/merkle/merkle_test", "src/proof/proof_test"]
+    if r.build_flavour("sha by OpenSSL", "fips", fips, tests):
+        r.meson_tests("unit tests, sha by OpenSSL", fips, [], tests=["base/hash", "merkle/merkle", "proof/proof"])
     r.build_flavour("clang asan+ubsan", "asan", checked)
     options = {"ASAN_OPTIONS": "detect_leaks=1:allocator_may_return_null=1", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
     r.meson_tests("unit tests, asan+ubsan", checked, ["quick"], dict(shared_env, **options))

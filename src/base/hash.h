@@ -1,6 +1,6 @@
 /* SHA-256 and CRC-32C with run-time dispatch; a keyed 64-bit hash for tables.
  *
- * All functions are pure, allocate nothing and may be called from any thread. */
+ * All functions are pure, allocate nothing (but for the contexts of sha=openssl-evp) and may be called from any thread. */
 #ifndef BASE_HASH_H
 #define BASE_HASH_H
 
@@ -15,6 +15,7 @@ static inline bool hash_equal(const hash_t *a, const hash_t *b) { return memcmp(
 extern const hash_t HASH_ZERO;  /* 32 zero bytes */
 extern const hash_t HASH_EMPTY; /* SHA-256 of the empty string */
 
+/* Used by one thread from sha256_init() to sha256_final(); at most four at a time per thread. */
 struct sha256 {
     uint32_t state[8];
     uint64_t total; /* bytes hashed so far */
@@ -32,7 +33,7 @@ void sha256_leaf(const hash_t *data, hash_t *out);
 /* One level of a Merkle tree: out[i] = node(in[2i], in[2i+1]) for i < pair_count; two messages are interleaved where the
  * CPU gains from it. out may equal in. */
 void sha256_nodes(const hash_t *in, size_t pair_count, hash_t *out);
-/* "sha-ni", "armv8" or "portable": which implementation runs. */
+/* Which implementation runs: "sha-ni", "armv8", "portable", or "openssl-evp (provider NAME)" when built with the option sha=openssl-evp. */
 const char *sha256_backend(void);
 
 /* CRC-32C (Castagnoli). Start with seed 0, or with any 32-bit seed; chain by passing the previous result. */

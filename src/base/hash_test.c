@@ -113,7 +113,11 @@ static void implementations_agree(void **state)
 
     (void)state;
     print_message("sha256 runs as %s, %zu implementations tested\n", sha256_backend(), count);
+#if defined(SHA_EVP)
+    assert_non_null(strstr(sha256_backend(), "openssl-evp"));
+#else
     assert_string_equal(sha256_backend(), list[count - 1]->name);
+#endif
     for (int round = 0; round < 200; round++) {
         size_t blocks = (size_t)(test_random(&rng) % 21), start = (size_t)(test_random(&rng) % 4);
         uint32_t seed[8], expected[8], got[8];

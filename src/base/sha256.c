@@ -9,6 +9,8 @@ const uint32_t sha256_k[64] __attribute__((aligned(64))) = {
     0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070, 0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f,
     0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
+const uint32_t sha256_start[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+
 static inline uint32_t rotr(uint32_t x, unsigned n) { return (x >> n) | (x << (32 - n)); }
 static inline uint32_t sum0(uint32_t x) { return rotr(x, 2) ^ rotr(x, 13) ^ rotr(x, 22); }
 static inline uint32_t sum1(uint32_t x) { return rotr(x, 6) ^ rotr(x, 11) ^ rotr(x, 25); }
@@ -78,3 +80,36 @@ static void portable_nodes(const uint8_t *in, size_t pair_count, uint8_t *out)
 }
 
 const struct sha256_impl sha256_portable = {"portable", portable_blocks, portable_node, portable_leaf, portable_nodes};
+
+static void state_store(const uint32_t state[8], uint8_t *out)
+{
+    for (unsigned i = 0; i < 8; i++)
+        store_u32be(out + 4 * i, state[i]);
+}
+
+void sha256_node_by_blocks(const struct sha256_impl *impl, const uint8_t *left, const uint8_t *right, uint8_t *out)
+{
+    uint32_t state[8];
+    uint8_t message[128] = {0x01};
+
+    memcpy(message + 1, left, HASH_LEN);
+    memcpy(message + 33, right, HASH_LEN);
+    message[65] = 0x80;
+    store_u16be(message + 126, 65 * 8);
+    memcpy(state, sha256_start, sizeof state);
+    impl->blocks(state, message, 2);
+    state_store(state, out);
+}
+
+void sha256_leaf_by_blocks(const struct sha256_impl *impl, const uint8_t *data, uint8_t *out)
+{
+    uint32_t state[8];
+    uint8_t message[64] = {0x00};
+
+    memcpy(message + 1, data, HASH_LEN);
+    message[33] = 0x80;
+    store_u16be(message + 62, 33 * 8);
+    memcpy(state, sha256_start, sizeof state);
+    impl->blocks(state, message, 1);
+    state_store(state, out);
+}
