@@ -4,6 +4,7 @@
  *   embedded durable   [TXS] [THREADS]   the same, each on disk when it answers
  *   embedded tickets   [TXS] [THREADS]   durable, up to 256 commits in flight per thread
  *   embedded sequential|random [ENTRIES] [THREADS]   transactions of 1,000 entries, asynchronous; the clock stops when all is indexed
+ *   embedded fill      [TXS] [THREADS]   as async; then the process is ended with SIGKILL, the database opened again, checked and read
  *
  * Keys and values of 32 bytes. THREADS: 128, or 16 for the batches. Environment: BENCH_DIR (default /tmp), BENCH_MEMORY_MB (default 1024). Prints the rate, the
  * clock's and the CPU's seconds, resident memory, and bytes on disk per entry after closing. A new database each time, removed at the end. */
@@ -15,8 +16,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -203,6 +206,21 @@ static void report(const char *what, unsigned threads, double seconds, double cp
            s.index_runs, s.index_flushes, s.index_merges);
 }
 
+/* A line of /proc/self/status in MiB, e.g. "VmRSS:"; 0 when there is none. */
+static long status_mib(const char *name)
+{
+    FILE *f = fopen("/proc/self/status", "r");
+    char line[256];
+    long kib = 0;
+
+    while (f != NULL && fgets(line, sizeof line, f) != NULL)
+        if (strncmp(line, name, strlen(name)) == 0)
+            kib = strtol(line + strlen(name), NULL, 10);
+    if (f != NULL)
+        fclose(f);
+    return kib / 1024;
+}
+
 static double load_now(void)
 {
     double load = 0;
@@ -210,37 +228,135 @@ static double load_now(void)
     return getloadavg(&load, 1) == 1 ? load : 0;
 }
 
-int main(int argc, char **argv)
+static void threads_run(unsigned threads, void *(*run)(void *))
 {
-    const char *what = argc > 1 ? argv[1] : "async", *base = getenv("BENCH_DIR") != NULL ? getenv("BENCH_DIR") : "/tmp";
-    bool is_batch = strcmp(what, "sequential") == 0 || strcmp(what, "random") == 0, is_tickets = strcmp(what, "tickets") == 0;
-    unsigned threads = (unsigned)number(argc > 3 ? argv[3] : NULL, is_batch ? 16 : 128);
-    void *(*run)(void *) = is_batch ? run_batches : is_tickets ? run_tickets : run_single;
     pthread_t *ids = calloc(threads, sizeof *ids);
-    char dir[4096];
     immudb_error err;
-    double start, cpu, load = load_now();
 
-    if (ids == NULL || (!is_batch && !is_tickets && strcmp(what, "async") != 0 && strcmp(what, "durable") != 0) || threads == 0 || threads > 1024) {
-        fprintf(stderr, "usage: %s async|durable|tickets|sequential|random [COUNT] [THREADS]\n", argv[0]);
-        return 2;
-    }
-    is_random = strcmp(what, "random") == 0;
-    total = number(argc > 2 ? argv[2] : NULL, 1000000);
-    snprintf(dir, sizeof dir, "%s/embedded-bench-%ld", base, (long)getpid());
-    database_open(dir, is_batch || strcmp(what, "async") == 0);
-    start = now_s(CLOCK_MONOTONIC);
-    cpu = now_s(CLOCK_PROCESS_CPUTIME_ID);
+    if (ids == NULL)
+        exit(1);
     for (unsigned i = 0; i < threads; i++)
         if (pthread_create(&ids[i], NULL, run, NULL) != 0)
             exit(1);
     for (unsigned i = 0; i < threads; i++)
         pthread_join(ids[i], NULL);
     must(immudb_wait_indexed(db, 0, IMMUDB_FOREVER, &err), &err, "waiting for the index");
+    free(ids);
+}
+
+/* --- fill: an abrupt end --- */
+
+/* The process that will be killed: says so through the pipe when all is acknowledged, with the database open and nothing closed. */
+static void fill_child(const char *dir, unsigned threads, int ready)
+{
+    double load = load_now(), start, cpu;
+
+    database_open(dir, true);
+    start = now_s(CLOCK_MONOTONIC);
+    cpu = now_s(CLOCK_PROCESS_CPUTIME_ID);
+    threads_run(threads, run_single);
+    report("fill", threads, now_s(CLOCK_MONOTONIC) - start, now_s(CLOCK_PROCESS_CPUTIME_ID) - cpu, load);
+    printf("           resident at the end %ld MiB\n", status_mib("VmRSS:"));
+    fflush(stdout);
+    if (write(ready, "", 1) != 1)
+        exit(1);
+    for (;;)
+        pause();
+}
+
+/* Every transaction that was answered must be there: the newest, and a sample of all. */
+static void fill_check(uint64_t reads)
+{
+    immudb_buffer *buffer = NULL;
+    double start, first_s = 0;
+    immudb_error err;
+
+    must(immudb_buffer_create(&buffer, &err), &err, "a buffer");
+    start = now_s(CLOCK_MONOTONIC);
+    for (uint64_t i = 0; i < reads; i++) {
+        uint8_t key[KEY_BYTES], value[VALUE_BYTES];
+        immudb_entry entry;
+
+        fill(i == 0 ? total - 1 : mix(i) % total, key, value);
+        immudb_entry_init(&entry);
+        must(immudb_get(db, immudb_bytes_of(key, KEY_BYTES), NULL, buffer, &entry, &err), &err, "an acknowledged key after the abrupt end");
+        if (entry.value.len != VALUE_BYTES || memcmp(entry.value.data, value, VALUE_BYTES) != 0) {
+            fprintf(stderr, "a wrong value after the abrupt end\n");
+            exit(1);
+        }
+        if (i == 0)
+            first_s = now_s(CLOCK_MONOTONIC) - start;
+    }
+    printf("           first read after %.2f ms; %.0f random reads/s on one thread; resident %ld MiB\n", first_s * 1e3,
+           (double)(reads - 1) / (now_s(CLOCK_MONOTONIC) - start - first_s), status_mib("VmRSS:"));
+    immudb_buffer_free(buffer);
+}
+
+static int fill_run(const char *dir, unsigned threads)
+{
+    int ready[2], status;
+    immudb_error err;
+    double start;
+    pid_t child;
+    char byte;
+
+    if (pipe(ready) != 0 || (child = fork()) < 0)
+        return 1;
+    if (child == 0)
+        fill_child(dir, threads, ready[1]);
+    close(ready[1]);
+    if (read(ready[0], &byte, 1) != 1) {
+        fprintf(stderr, "the filling process failed\n");
+        return 1;
+    }
+    kill(child, SIGKILL);
+    waitpid(child, &status, 0);
+    close(ready[0]);
+    printf("           killed; %.1f bytes on disk per entry\n", (double)tree_bytes(dir, false) / (double)total);
+    start = now_s(CLOCK_MONOTONIC);
+    database_open(dir, true);
+    printf("           opened again in %.0f ms\n", (now_s(CLOCK_MONOTONIC) - start) * 1e3);
+    fill_check(total < 200000 ? total : 200000);
+    start = now_s(CLOCK_MONOTONIC);
+    must(immudb_close(db, &err), &err, "close");
+    printf("           closed in %.0f ms\n", (now_s(CLOCK_MONOTONIC) - start) * 1e3);
+    start = now_s(CLOCK_MONOTONIC);
+    database_open(dir, true);
+    printf("           opened after that in %.0f ms\n", (now_s(CLOCK_MONOTONIC) - start) * 1e3);
+    must(immudb_close(db, &err), &err, "close");
+    tree_bytes(dir, true);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    const char *what = argc > 1 ? argv[1] : "async", *base = getenv("BENCH_DIR") != NULL ? getenv("BENCH_DIR") : "/tmp";
+    bool is_batch = strcmp(what, "sequential") == 0 || strcmp(what, "random") == 0, is_tickets = strcmp(what, "tickets") == 0;
+    bool is_fill = strcmp(what, "fill") == 0;
+    unsigned threads = (unsigned)number(argc > 3 ? argv[3] : NULL, is_batch ? 16 : 128);
+    void *(*run)(void *) = is_batch ? run_batches : is_tickets ? run_tickets : run_single;
+    char dir[4096];
+    immudb_error err;
+    double start, cpu, load = load_now();
+
+    if ((!is_batch && !is_tickets && !is_fill && strcmp(what, "async") != 0 && strcmp(what, "durable") != 0) || threads == 0 || threads > 1024) {
+        fprintf(stderr, "usage: %s async|durable|tickets|sequential|random|fill [COUNT] [THREADS]\n", argv[0]);
+        return 2;
+    }
+    is_random = strcmp(what, "random") == 0;
+    total = number(argc > 2 ? argv[2] : NULL, is_fill ? 10000000 : 1000000);
+    if (total == 0)
+        return 2;
+    snprintf(dir, sizeof dir, "%s/embedded-bench-%ld", base, (long)getpid());
+    if (is_fill)
+        return fill_run(dir, threads);
+    database_open(dir, is_batch || strcmp(what, "async") == 0);
+    start = now_s(CLOCK_MONOTONIC);
+    cpu = now_s(CLOCK_PROCESS_CPUTIME_ID);
+    threads_run(threads, run);
     report(what, threads, now_s(CLOCK_MONOTONIC) - start, now_s(CLOCK_PROCESS_CPUTIME_ID) - cpu, load);
     must(immudb_close(db, &err), &err, "close");
     printf("           closed after %.2f s; %.1f bytes on disk per entry\n", now_s(CLOCK_MONOTONIC) - start,
            (double)tree_bytes(dir, true) / (double)total);
-    free(ids);
     return 0;
 }

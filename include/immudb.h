@@ -172,7 +172,7 @@ typedef struct immudb_pair {
     immudb_bytes key, value;
 } immudb_pair;
 
-/* All writes may answer: IMMUDB_INVALID (empty key), IMMUDB_LIMIT (a length, the number of entries, the commit queue), IMMUDB_EXISTS (the same key twice),
+/* All writes may answer: IMMUDB_INVALID (empty key), IMMUDB_LIMIT (a length, the number of entries), IMMUDB_EXISTS (the same key twice),
  * IMMUDB_READ_ONLY, IMMUDB_NO_SPACE and IMMUDB_TIMEOUT (nothing was written), IMMUDB_IO (the database is read-only from then on; whether the transaction is
  * there shows after reopening), IMMUDB_CLOSED. committed may be NULL; a successful commit can be read at once. options may be NULL.
  * Blocking; with IMMUDB_ASYNC they return without waiting for the disk. */

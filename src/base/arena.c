@@ -26,16 +26,49 @@ void arena_init(struct arena *a, size_t chunk_bytes, size_t bytes_max)
     *a = (struct arena){.bytes_max = bytes_max == 0 ? SIZE_MAX : bytes_max, .chunk_bytes = chunk_bytes};
 }
 
+void arena_set_meter(struct arena *a, struct arena_meter *m, size_t bytes_unmetered)
+{
+    assert(m == NULL || a->bytes_used <= bytes_unmetered);
+    a->meter = m;
+    a->bytes_unmetered = bytes_unmetered;
+}
+
+/* Of `used` bytes: what the meter knows of. */
+static size_t metered(const struct arena *a, size_t used) { return used > a->bytes_unmetered ? used - a->bytes_unmetered : 0; }
+
+/* bytes more, or not. */
+static bool used_add(struct arena *a, size_t bytes)
+{
+    size_t more = metered(a, a->bytes_used + bytes) - metered(a, a->bytes_used);
+
+    if (a->meter != NULL && more > 0 && !a->meter->take(a->meter, more))
+        return false;
+    a->bytes_used += bytes;
+    return true;
+}
+
+static void used_sub(struct arena *a, size_t bytes)
+{
+    size_t less = metered(a, a->bytes_used) - metered(a, a->bytes_used - bytes);
+
+    a->bytes_used -= bytes;
+    if (a->meter != NULL && less > 0)
+        a->meter->give(a->meter, less);
+}
+
 static struct arena_chunk *chunk_new(struct arena *a, size_t bytes, bool is_oversized)
 {
-    struct arena_chunk *chunk = malloc(bytes);
+    struct arena_chunk *chunk;
 
-    if (chunk != NULL) {
-        chunk->next = NULL;
-        chunk->bytes = bytes;
-        chunk->is_oversized = is_oversized;
-        a->bytes_used += bytes;
+    if (!used_add(a, bytes))
+        return NULL;
+    if ((chunk = malloc(bytes)) == NULL) {
+        used_sub(a, bytes);
+        return NULL;
     }
+    chunk->next = NULL;
+    chunk->bytes = bytes;
+    chunk->is_oversized = is_oversized;
     return chunk;
 }
 
@@ -94,6 +127,56 @@ void *arena_alloc(struct arena *a, size_t len)
     return p;
 }
 
+/* The link to the chunk that belongs to p alone. */
+static struct arena_chunk **chunk_link(struct arena *a, const void *p)
+{
+    struct arena_chunk **link = &a->chunks;
+
+    while ((*link)->room != p)
+        link = &(*link)->next;
+    return link;
+}
+
+/* p has a chunk of its own. */
+static void *grow_oversized(struct arena *a, void *p, size_t new_rounded)
+{
+    struct arena_chunk **link = chunk_link(a, p), *chunk = *link;
+    size_t old_bytes = chunk->bytes, bytes;
+    bool is_first = chunk == a->chunks; /* then at..end is its end, without room */
+
+    if (__builtin_add_overflow(new_rounded, sizeof *chunk, &bytes) || bytes - old_bytes > a->bytes_max - a->bytes_used ||
+        !used_add(a, bytes - old_bytes))
+        return NULL;
+    if ((chunk = realloc(chunk, bytes)) == NULL) {
+        used_sub(a, bytes - old_bytes);
+        return NULL;
+    }
+    chunk->bytes = bytes;
+    *link = chunk;
+    if (is_first)
+        a->at = a->end = (uint8_t *)chunk + bytes;
+    return chunk->room;
+}
+
+void *arena_grow(struct arena *a, void *p, size_t old_len, size_t new_len)
+{
+    size_t old_rounded, new_rounded;
+    void *q;
+
+    assert(new_len >= old_len);
+    if (__builtin_add_overflow(new_len, ARENA_ALIGN - 1, &new_rounded))
+        return NULL;
+    new_rounded &= ~(ARENA_ALIGN - 1);
+    old_rounded = (old_len + ARENA_ALIGN - 1) & ~(ARENA_ALIGN - 1);
+    if (new_rounded == old_rounded)
+        return p;
+    if (old_len > 0 && old_rounded + sizeof(struct arena_chunk) > a->chunk_bytes)
+        return grow_oversized(a, p, new_rounded);
+    if ((q = arena_alloc(a, new_len)) != NULL && old_len > 0)
+        memcpy(q, p, old_len);
+    return q;
+}
+
 void *arena_zalloc(struct arena *a, size_t len)
 {
     void *p = arena_alloc(a, len);
@@ -142,7 +225,7 @@ static void chunks_free(struct arena *a, struct arena_chunk *keep)
     for (chunk = a->chunks; chunk != NULL; chunk = next) {
         next = chunk->next;
         if (chunk != keep) {
-            a->bytes_used -= chunk->bytes;
+            used_sub(a, chunk->bytes);
             free(chunk);
         }
     }

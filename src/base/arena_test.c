@@ -1,5 +1,5 @@
 /* Proves that an arena gives aligned memory that does not overlap, keeps its bound, survives failing allocations, refuses
- * overflowing sizes and keeps one chunk on reset. */
+ * overflowing sizes, keeps one chunk on reset, tells its meter of every byte, and lets allocations grow. */
 #include "base/alloc_failing.h"
 #include "base/arena.h"
 #include "base/test.h"
@@ -113,13 +113,120 @@ static void failing_allocations(void **state)
     }
 }
 
+/* A meter with a limit, and what it was told. */
+struct told {
+    struct arena_meter meter;
+    size_t taken, limit;
+};
+static bool told_take(struct arena_meter *m, size_t len)
+{
+    struct told *t = (struct told *)(void *)m;
+
+    if (len > t->limit - t->taken)
+        return false;
+    t->taken += len;
+    return true;
+}
+static void told_give(struct arena_meter *m, size_t len)
+{
+    struct told *t = (struct told *)(void *)m;
+
+    assert_true(len <= t->taken);
+    t->taken -= len;
+}
+static size_t beyond(const struct arena *a, size_t free_bytes) { return a->bytes_used > free_bytes ? a->bytes_used - free_bytes : 0; }
+
+/* The meter knows of each byte beyond the free ones at every moment, whatever is allocated, grown, reset, refused, or fails. */
+static void the_meter_is_exact(void **state)
+{
+    uint64_t rng = 9;
+
+    (void)state;
+    for (int round = 0; round < 300; round++) {
+        size_t free_bytes = test_random(&rng) % 3 * 300;
+        struct told t = {{told_take, told_give}, 0, 20000};
+        struct arena a;
+        uint8_t *list;
+        size_t list_len = 0;
+
+        arena_init(&a, 256, 0);
+        arena_set_meter(&a, &t.meter, free_bytes);
+        list = arena_alloc(&a, 0);
+        for (int i = 0; i < 100; i++) {
+            size_t more = test_random(&rng) % 500;
+            uint8_t *p;
+
+            if (test_random(&rng) % 10 == 0)
+                alloc_fail_arm(1 + (long)(test_random(&rng) % 2), false);
+            switch (test_random(&rng) % 8) {
+            case 0:
+                arena_reset(&a);
+                list = arena_alloc(&a, list_len = 0);
+                break;
+            case 1:
+            case 2:
+            case 3:
+                if ((p = arena_grow(&a, list, list_len, list_len + more)) != NULL) {
+                    for (size_t k = 0; k < list_len; k++)
+                        assert_int_equal(p[k], k % 251);
+                    for (size_t k = list_len; k < list_len + more; k++)
+                        p[k] = (uint8_t)(k % 251);
+                    list = p;
+                    list_len += more;
+                }
+                break;
+            default:
+                if ((p = arena_alloc(&a, more)) != NULL && more > 0)
+                    memset(p, 0xee, more);
+            }
+            (void)alloc_fail_disarm();
+            assert_int_equal(t.taken, beyond(&a, free_bytes));
+            for (size_t k = 0; k < list_len; k++)
+                assert_int_equal(list[k], k % 251);
+        }
+        arena_free(&a);
+        assert_int_equal(t.taken, 0);
+    }
+}
+
+/* A large allocation that grows leaves nothing behind; one that can not stays as it is. */
+static void growing(void **state)
+{
+    struct arena a;
+    uint8_t *p, *q;
+
+    (void)state;
+    arena_init(&a, 256, 100000);
+    p = arena_alloc(&a, 1000); /* the first chunk is its own */
+    memset(p, 1, 1000);
+    assert_non_null(p = arena_grow(&a, p, 1000, 50000));
+    assert_true(a.bytes_used < 50100);
+    assert_non_null(arena_alloc(&a, 10));
+    assert_non_null(q = arena_alloc(&a, 500));
+    memset(q, 2, 500);
+    assert_non_null(p = arena_grow(&a, p, 50000, 90000)); /* not the first any more */
+    assert_true(a.bytes_used < 92000);
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(p[i], 1);
+    for (int i = 0; i < 500; i++)
+        assert_int_equal(q[i], 2);
+    assert_null(arena_grow(&a, p, 90000, 100000)); /* the bound */
+    assert_null(arena_grow(&a, p, 90000, SIZE_MAX));
+    assert_null(arena_grow(&a, p, 90000, SIZE_MAX - 40));
+    alloc_fail_arm(1, false);
+    assert_null(arena_grow(&a, p, 90000, 92000));
+    assert_true(alloc_fail_disarm());
+    assert_int_equal(p[999], 1);
+    assert_ptr_equal(arena_grow(&a, p, 90000, 90000), p);
+    arena_free(&a);
+    assert_int_equal(a.bytes_used, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pieces_do_not_overlap),
-        cmocka_unit_test(bound_holds),
-        cmocka_unit_test(copies),
-        cmocka_unit_test(failing_allocations),
+        cmocka_unit_test(pieces_do_not_overlap), cmocka_unit_test(bound_holds),        cmocka_unit_test(copies),
+        cmocka_unit_test(failing_allocations),   cmocka_unit_test(the_meter_is_exact), cmocka_unit_test(growing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

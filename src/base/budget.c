@@ -43,12 +43,15 @@ void budget_give(struct budget *b, enum budget_use use, size_t len)
 /* What counts against the share of use beside its own bytes: the queue lies inside the requests' share. */
 static size_t used_inside(const struct budget *b, enum budget_use use) { return use == BUDGET_REQUEST ? budget_used(b, BUDGET_QUEUE) : 0; }
 
-bool budget_try_take(struct budget *b, enum budget_use use, size_t len)
+bool budget_try_take(struct budget *b, enum budget_use use, size_t len) { return budget_try_take_upto(b, use, len, 100); }
+
+bool budget_try_take_upto(struct budget *b, enum budget_use use, size_t len, unsigned percent)
 {
     size_t inside = used_inside(b, use), now = budget_used(b, use), wanted;
+    size_t bound = percent >= 100 ? b->share[use] : b->share[use] / 100 * percent;
 
     do {
-        if (__builtin_add_overflow(now, len, &wanted) || inside > b->share[use] || wanted > b->share[use] - inside)
+        if (__builtin_add_overflow(now, len, &wanted) || inside > bound || wanted > bound - inside)
             return false;
     } while (!atomic_compare_exchange_weak_explicit(&b->used[use], &now, wanted, memory_order_relaxed, memory_order_relaxed));
     peak_raise(b, use, wanted);

@@ -33,6 +33,8 @@ void budget_take(struct budget *b, enum budget_use use, size_t len);
 void budget_give(struct budget *b, enum budget_use use, size_t len);
 /* Takes len only when the share of use allows it. */
 bool budget_try_take(struct budget *b, enum budget_use use, size_t len);
+/* Takes len only when the use then fills at most `percent` (up to 100) of its share. */
+bool budget_try_take_upto(struct budget *b, enum budget_use use, size_t len, unsigned percent);
 size_t budget_used(const struct budget *b, enum budget_use use);
 size_t budget_total(const struct budget *b);
 /* used/share in percent, may exceed 100. */

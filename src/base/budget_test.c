@@ -48,6 +48,14 @@ static void take_and_give(void **state)
     assert_int_equal(budget_pressure(&b, BUDGET_QUEUE), 75);
     assert_true(budget_try_take(&b, BUDGET_QUEUE, 50));
     assert_false(budget_try_take(&b, BUDGET_REQUEST, 0));
+    budget_init(&b, 1600); /* a part of a share; the queue counts as well */
+    assert_true(budget_try_take_upto(&b, BUDGET_REQUEST, 200, 75));
+    assert_true(budget_try_take(&b, BUDGET_QUEUE, 50));
+    assert_false(budget_try_take_upto(&b, BUDGET_REQUEST, 51, 75));
+    assert_true(budget_try_take_upto(&b, BUDGET_REQUEST, 50, 75));
+    assert_false(budget_try_take_upto(&b, BUDGET_REQUEST, 1, 75));
+    assert_true(budget_try_take_upto(&b, BUDGET_REQUEST, 100, 100));
+    assert_false(budget_try_take(&b, BUDGET_REQUEST, 1));
     budget_init(&b, 0);
     assert_int_equal(budget_pressure(&b, BUDGET_CACHE), 0);
     budget_take(&b, BUDGET_CACHE, 1);

@@ -81,7 +81,8 @@ static enum status versions_write(struct run_writer *w, const struct memtable *m
     return st;
 }
 
-enum status memtable_write_run(struct index *x, const struct memtable *m, uint64_t first, uint64_t last, struct set_run *out, struct err *err)
+enum status memtable_write_run(struct index *x, const struct memtable *m, uint64_t first, uint64_t last, bool is_whole, struct set_run *out,
+                               struct err *err)
 {
     struct run_writer *w = NULL;
     const struct mem_key *k;
@@ -92,7 +93,8 @@ enum status memtable_write_run(struct index *x, const struct memtable *m, uint64
     *out = (struct set_run){.info = {.tx_first = first, .tx_last = last, .scope = MANIFEST_SCOPE_ALL}};
     mem_iter_seek(&it, m, (struct index_key){0, {NULL, 0}}, true, false, false);
     while (st == ST_OK && (k = mem_iter_next(&it)) != NULL) {
-        uint64_t from = memtable_versions_upto(m, k, first - 1, NULL), to = memtable_versions_upto(m, k, last, NULL);
+        uint64_t from = is_whole ? 0 : memtable_versions_upto(m, k, first - 1, NULL);
+        uint64_t to = is_whole ? atomic_load_explicit(&k->count, memory_order_acquire) : memtable_versions_upto(m, k, last, NULL);
 
         if (from == to)
             continue;
@@ -189,7 +191,8 @@ static enum status flush_one(struct index *x, const struct flush_work *work, str
     enum status st;
 
     if (work->first <= work->last) {
-        if ((st = memtable_write_run(x, work->mem, work->first, work->last, &added, err)) != ST_OK)
+        if ((st = memtable_write_run(x, work->mem, work->first, work->last, work->is_whole && work->first <= work->mem->tx_base, &added, err)) !=
+            ST_OK)
             return st;
         e.add_run = &added;
     }
@@ -208,6 +211,7 @@ static enum status flush_one(struct index *x, const struct flush_work *work, str
     if (st == ST_OK) {
         atomic_fetch_add(&x->flushes, 1);
         atomic_fetch_add(&x->flush_bytes, fresh == NULL ? 0 : added.info.file_len);
+        x->merge_owed += fresh == NULL ? 0 : added.info.file_len * MERGE_PER_FLUSH;
     }
     return st;
 }

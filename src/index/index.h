@@ -133,6 +133,13 @@ MUST_USE enum status index_get(struct index_snapshot *s, uint32_t ns, struct byt
 /* Latest version with tx id <= upto (below the snapshot's). */
 MUST_USE enum status index_get_at(struct index_snapshot *s, uint32_t ns, struct bytes key, uint64_t upto, bool nowait, struct index_version *out,
                                   uint64_t *revision, struct err *err);
+/* index_get() for many keys in a row: blocks of the index stay pinned in pins from one to the next, at most 36 of them. Made for one snapshot, freed
+ * before it is closed; one thread. NULL, also from want of memory: every look-up for itself. */
+struct index_pins;
+struct index_pins *index_pins_create(struct index_snapshot *s);
+void index_pins_free(struct index_pins *pins);
+MUST_USE enum status index_get_pinned(struct index_snapshot *s, struct index_pins *pins, uint32_t ns, struct bytes key, bool nowait,
+                                      struct index_version *out, uint64_t *revision, struct err *err);
 /* Number of versions of key in the snapshot; 0 when never written. */
 MUST_USE enum status index_version_count(struct index_snapshot *s, uint32_t ns, struct bytes key, uint64_t *count, struct err *err);
 /* Version number revision (1 = first). ST_NOT_FOUND out of range. */

@@ -53,6 +53,7 @@ struct index {
     struct manifest_mark *marks;
     size_t mark_count;
     struct merge_job *merges_open; /* newest first; the background thread's */
+    uint64_t merge_owed;           /* bytes the next merge step writes at least, for what was flushed since the last one; likewise */
 
     pthread_mutex_t sets;
     struct index_set *current;
@@ -106,8 +107,8 @@ MUST_USE enum status index_set_create(struct index *x, struct set_run *runs, siz
 
 /* --- flush.c --- */
 
-/* Where versions of a memtable go when they are written as a run. */
-MUST_USE enum status memtable_write_run(struct index *x, const struct memtable *m, uint64_t first, uint64_t last, struct set_run *out,
+/* Where versions of a memtable go when they are written as a run. is_whole: it has none outside first .. last and gets none any more. */
+MUST_USE enum status memtable_write_run(struct index *x, const struct memtable *m, uint64_t first, uint64_t last, bool is_whole, struct set_run *out,
                                         struct err *err);
 MUST_USE enum status run_path(const struct index *x, uint64_t run_id, char *path, struct err *err);
 MUST_USE enum status index_writer_open(struct index *x, uint64_t first, uint64_t last, struct run_writer **out, uint64_t *run_id, struct err *err);
@@ -115,6 +116,8 @@ MUST_USE enum status index_writer_open(struct index *x, uint64_t first, uint64_t
 MUST_USE enum status index_writer_complete(struct index *x, struct run_writer *w, uint64_t first, uint64_t last, uint8_t depth, struct set_run *out,
                                            struct err *err);
 #define INDEX_DEPTH_COMPACT 16u
+/* Bytes that merging writes for each byte flushed, in the long run: see merge.c. */
+#define MERGE_PER_FLUSH 2u
 uint8_t index_depth_of(const struct index *x, uint64_t bytes);
 /* Freezes the live memtable at tx id `end`; the caller holds x->write. */
 MUST_USE enum status memtable_freeze(struct index *x, uint64_t end, struct err *err);

@@ -8,13 +8,15 @@
  *
  * Only neighbours whose ranges touch are merged (a merged range must not cover a hole), and none that repeats a memtable.
  * A merge goes on step by step, so that the same thread can flush in between, and a smaller merge of newer runs may be
- * started before a large one is done: writers never wait for gigabytes. */
+ * started before a large one is done: writers never wait for gigabytes. A step grows with what was flushed before it: else merges, which write
+ * an entry about twice, fall behind for as long as flushes follow each other. */
 #include "index/index_internal.h"
 
 #include <assert.h>
 #include <stdlib.h>
 
 #define MERGE_STEP_BYTES ((uint64_t)4 << 20)
+#define MERGE_STEP_BYTES_MAX ((uint64_t)32 << 20)
 #define MERGES_OPEN_MAX 4u
 #define MERGE_SIZE_RATIO 8u
 #define MERGE_SMALL_BYTES ((uint64_t)4 << 20)
@@ -209,6 +211,69 @@ static struct merge_job *job_claim_locked(const struct index_set *s, size_t from
     return j;
 }
 
+static enum status key_keep(struct grow *to, uint32_t *ns, struct index_key from, struct err *err)
+{
+    to->len = 0;
+    if (!grow_reserve(to, from.key.len + 1))
+        return err_set(err, ST_NOMEM, 0, "no memory for an index merge");
+    if (from.key.len > 0)
+        memcpy(to->data, from.key.data, from.key.len);
+    to->len = from.key.len;
+    *ns = from.ns;
+    return ST_OK;
+}
+
+/* The lowest and the highest key of all inputs so far. */
+struct key_span {
+    struct grow low, high;
+    uint32_t low_ns, high_ns;
+    bool has;
+};
+
+static enum status span_widen(struct key_span *span, struct run *r, bool desc, struct err *err)
+{
+    struct index_key low = {span->low_ns, bytes_of(span->low.data, span->low.len)}, high = {span->high_ns, bytes_of(span->high.data, span->high.len)};
+    struct run_iter it;
+    enum status st;
+
+    run_iter_init(&it, r, desc, false);
+    st = run_iter_seek(&it, (struct index_key){0, {NULL, 0}}, true, desc, err);
+    if (st == ST_OK && (st = run_iter_next(&it, err)) == ST_OK) {
+        if (!desc && (!span->has || index_key_compare(it.key, low) < 0))
+            st = key_keep(&span->low, &span->low_ns, it.key, err);
+        if (desc && (!span->has || index_key_compare(it.key, high) > 0))
+            st = key_keep(&span->high, &span->high_ns, it.key, err);
+    }
+    run_iter_close(&it);
+    return st == ST_NOT_FOUND ? ST_OK : st;
+}
+
+/* How many bytes of mem_head()'s string all keys of the inputs share: the heads of the walk then hold the bytes that differ. */
+static enum status shared_bytes(const struct merge_job *j, uint32_t *out, struct err *err)
+{
+    struct key_span span = {0};
+    enum status st = ST_OK;
+    size_t len, i = 0;
+
+    *out = 0;
+    for (size_t r = 0; r < j->input_count && st == ST_OK; r++) {
+        if (j->inputs[r].run == NULL)
+            continue;
+        if ((st = span_widen(&span, j->inputs[r].run, false, err)) == ST_OK)
+            st = span_widen(&span, j->inputs[r].run, true, err);
+        span.has = true;
+    }
+    if (st == ST_OK && span.low.data != NULL && span.high.data != NULL && span.low_ns == span.high_ns) {
+        len = span.low.len < span.high.len ? span.low.len : span.high.len;
+        while (i < len && span.low.data[i] == span.high.data[i])
+            i++;
+        *out = (uint32_t)i + 2;
+    }
+    grow_free(&span.low);
+    grow_free(&span.high);
+    return st;
+}
+
 static enum status job_start(struct index *x, struct merge_job *j, struct err *err)
 {
     struct multi_range all = {.inclusive = true};
@@ -219,7 +284,9 @@ static enum status job_start(struct index *x, struct merge_job *j, struct err *e
         return err_set(err, ST_NOMEM, 0, "no memory for an index merge");
     for (size_t i = 0; i < j->input_count; i++)
         newest_first[i] = j->inputs[j->input_count - 1 - i].run;
-    st = multi_open(NULL, 0, newest_first, j->input_count, &all, true, &j->walk, err);
+    st = shared_bytes(j, &all.skip, err);
+    if (st == ST_OK)
+        st = multi_open(NULL, 0, newest_first, j->input_count, &all, true, &j->walk, err);
     if (st == ST_OK)
         st = index_writer_open(x, j->inputs[0].info.tx_first, j->inputs[j->input_count - 1].info.tx_last, &j->writer, &j->run_id, err);
     free(newest_first);
@@ -309,11 +376,15 @@ done:
 /* Goes on with a job for about one step; *done when it is finished. */
 static enum status job_step(struct index *x, struct merge_job *j, bool *done, struct err *err)
 {
-    uint64_t until = run_writer_bytes(j->writer) + MERGE_STEP_BYTES;
+    uint64_t owed = x->merge_owed < MERGE_STEP_BYTES_MAX ? x->merge_owed : MERGE_STEP_BYTES_MAX;
+    uint64_t until = run_writer_bytes(j->writer) + (owed > MERGE_STEP_BYTES ? owed : MERGE_STEP_BYTES);
     enum status st = ST_OK;
 
     *done = false;
+    x->merge_owed = 0;
     while (st == ST_OK && run_writer_bytes(j->writer) < until) {
+        if (atomic_load_explicit(&x->is_cancelled, memory_order_relaxed))
+            return ST_OK; /* the next call says so */
         if ((st = multi_next(j->walk, err)) == ST_OK)
             st = key_merge(j, err);
     }

@@ -56,7 +56,7 @@ static enum status spill(struct index_rebuild *r, uint64_t last, struct err *err
 
     if ((st = memtable_create(x->budget, last + 1, &fresh, err)) != ST_OK)
         goto done;
-    if ((st = memtable_write_run(x, r->mem, r->first, last, &added, err)) != ST_OK)
+    if ((st = memtable_write_run(x, r->mem, r->first, last, true, &added, err)) != ST_OK)
         goto done;
     index_role_take(x);
     st = index_set_commit(x, &e, err);

@@ -76,9 +76,24 @@ MUST_USE enum status run_versions_copy(const struct run_versions *v, uint64_t fr
 
 /* --- point reads --- */
 
-/* The versions of key: *found tells; then *block holds what versions->payload borrows until run_block_put(). */
-MUST_USE enum status run_find(struct run *r, struct index_key key, uint64_t hash, bool nowait, bool *found, struct run_versions *versions,
-                              struct run_block *block, struct err *err);
+/* Blocks that one look-up leaves pinned for the next: of many keys read in a row most ask the same pages of filters and fences, and neighbours the
+ * same data block. Not for blocks of versions. One thread; the runs outlive it. All zero at first. */
+#define RUN_PIN_PAGES 32u /* filter and fence pages */
+#define RUN_PIN_DATA 4u   /* data blocks */
+struct run_pin {
+    struct run *run; /* NULL: empty */
+    uint64_t offset;
+    struct run_block block;
+};
+struct run_pins {
+    struct run_pin pages[RUN_PIN_PAGES], data[RUN_PIN_DATA];
+};
+void run_pins_release(struct run_pins *pins);
+
+/* The versions of key: *found tells; then *block holds what versions->payload borrows until run_block_put(). With pins (may be NULL) the block may be
+ * theirs: it holds until the next look-up through them. */
+MUST_USE enum status run_find(struct run *r, struct index_key key, uint64_t hash, bool nowait, struct run_pins *pins, bool *found,
+                              struct run_versions *versions, struct run_block *block, struct err *err);
 
 /* --- walking --- */
 

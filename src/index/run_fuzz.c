@@ -85,7 +85,7 @@ static void walk(struct run *r, bool desc)
         if (run_versions_upto(&it.versions, r->id.tx_first + 3, false, &count, v, NULL) == ST_OK && it.versions.payload.count >= 2 &&
             run_versions_copy(&it.versions, it.versions.payload.count - 2, 2, v, NULL) != ST_OK)
             continue;
-        if (run_find(r, it.key, index_key_hash(it.key), false, &has, &found, &b, NULL) == ST_OK && has)
+        if (run_find(r, it.key, index_key_hash(it.key), false, NULL, &has, &found, &b, NULL) == ST_OK && has)
             run_block_put(r, &b);
     }
     run_iter_close(&it);

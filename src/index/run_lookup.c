@@ -150,13 +150,60 @@ enum status run_versions_copy(const struct run_versions *v, uint64_t from, size_
 
 /* --- point reads --- */
 
-static enum status bloom_has(struct run *r, const struct fence_item *part, uint64_t hash, bool nowait, bool *may_have, struct err *err)
+/* A block for a moment: borrowed from pins when there are any, else the caller's own pin. run_block_put() is right for both. */
+static enum status block_borrow(struct run *r, struct run_pin *pin, enum block_kind kind, uint64_t offset, size_t len, bool nowait,
+                                struct run_block *out, struct err *err)
+{
+    enum status st;
+
+    if (pin == NULL)
+        return run_block_get(r, NULL, kind, offset, len, nowait, out, err);
+    if (pin->run != r || pin->offset != offset || pin->block.pin.len != len || pin->block.data[4] != (uint8_t)kind) {
+        if (pin->run != NULL)
+            run_block_put(pin->run, &pin->block);
+        pin->run = NULL;
+        if ((st = run_block_get(r, NULL, kind, offset, len, nowait, &pin->block, err)) != ST_OK)
+            return st;
+        pin->run = r;
+        pin->offset = offset;
+    }
+    *out = (struct run_block){.data = pin->block.data};
+    return ST_OK;
+}
+
+static size_t place_of(const struct run *r, uint64_t offset, size_t places)
+{
+    return (size_t)(((r->id.run_id ^ offset) * 0x9e3779b97f4a7c15u) >> 32) % places;
+}
+static struct run_pin *page_pin(struct run_pins *pins, const struct run *r, uint64_t offset)
+{
+    return pins == NULL ? NULL : &pins->pages[place_of(r, offset, RUN_PIN_PAGES)];
+}
+/* One per run: the next key of a sorted list is likely to be in the same block. */
+static struct run_pin *data_pin(struct run_pins *pins, const struct run *r)
+{
+    return pins == NULL ? NULL : &pins->data[place_of(r, 0, RUN_PIN_DATA)];
+}
+
+void run_pins_release(struct run_pins *pins)
+{
+    for (size_t i = 0; i < RUN_PIN_PAGES + RUN_PIN_DATA; i++) {
+        struct run_pin *pin = i < RUN_PIN_PAGES ? &pins->pages[i] : &pins->data[i - RUN_PIN_PAGES];
+
+        if (pin->run != NULL)
+            run_block_put(pin->run, &pin->block);
+        pin->run = NULL;
+    }
+}
+
+static enum status bloom_has(struct run *r, const struct fence_item *part, uint64_t hash, bool nowait, struct run_pins *pins, bool *may_have,
+                             struct err *err)
 {
     uint32_t line = bloom_line(hash, part->bloom_lines), page = line / BLOOM_PAGE_LINES;
     uint64_t offset = part->offset + part->len + (uint64_t)page * BLOOM_PAGE_LEN;
     size_t len = BLOOM_LINE_LEN + (size_t)bloom_page_lines(part->bloom_lines, page) * BLOOM_LINE_LEN;
     struct run_block b;
-    enum status st = run_block_get(r, NULL, BLOCK_BLOOM, offset, len, nowait, &b, err);
+    enum status st = block_borrow(r, page_pin(pins, r, offset), BLOCK_BLOOM, offset, len, nowait, &b, err);
 
     if (st != ST_OK)
         return st;
@@ -167,8 +214,8 @@ static enum status bloom_has(struct run *r, const struct fence_item *part, uint6
     return ST_OK;
 }
 
-enum status run_find(struct run *r, struct index_key key, uint64_t hash, bool nowait, bool *found, struct run_versions *versions,
-                     struct run_block *block, struct err *err)
+enum status run_find(struct run *r, struct index_key key, uint64_t hash, bool nowait, struct run_pins *pins, bool *found,
+                     struct run_versions *versions, struct run_block *block, struct err *err)
 {
     uint32_t i = fence_search(r->root, key, false), at;
     struct run_block b = {0};
@@ -181,9 +228,9 @@ enum status run_find(struct run *r, struct index_key key, uint64_t hash, bool no
     if (i == 0 || fence_key(r->root, 0).ns > key.ns)
         return ST_OK;
     part = fence_item_at(r->root, i - 1);
-    if ((st = bloom_has(r, &part, hash, nowait, &may_have, err)) != ST_OK || !may_have)
+    if ((st = bloom_has(r, &part, hash, nowait, pins, &may_have, err)) != ST_OK || !may_have)
         return st;
-    if ((st = run_block_get(r, NULL, BLOCK_FENCE, part.offset, part.len, nowait, &b, err)) != ST_OK)
+    if ((st = block_borrow(r, page_pin(pins, r, part.offset), BLOCK_FENCE, part.offset, part.len, nowait, &b, err)) != ST_OK)
         return st;
     i = fence_search(b.data, key, false);
     if (i > 0)
@@ -191,7 +238,7 @@ enum status run_find(struct run *r, struct index_key key, uint64_t hash, bool no
     run_block_put(r, &b);
     if (i == 0)
         return ST_OK;
-    if ((st = run_block_get(r, NULL, BLOCK_DATA, leaf.offset, leaf.len, nowait, &b, err)) != ST_OK)
+    if ((st = block_borrow(r, data_pin(pins, r), BLOCK_DATA, leaf.offset, leaf.len, nowait, &b, err)) != ST_OK)
         return st;
     if (data_ns(b.data) == key.ns) {
         at = data_block_search(b.data, key.key, found);

@@ -44,14 +44,15 @@ struct probe {
     struct index_key key;
     uint64_t hash;
     bool has_hash, nowait;
-    size_t at; /* next source: memtables, then runs */
+    size_t at;             /* next source: memtables, then runs */
+    struct run_pins *pins; /* may be NULL */
     struct key_versions versions;
     struct run_block block; /* what versions borrows */
 };
 
-static void probe_init(struct probe *p, const struct index_snapshot *s, uint32_t ns, struct bytes key, bool nowait)
+static void probe_init(struct probe *p, const struct index_snapshot *s, uint32_t ns, struct bytes key, bool nowait, struct run_pins *pins)
 {
-    *p = (struct probe){.set = s->set, .key = {ns, key}, .nowait = nowait};
+    *p = (struct probe){.set = s->set, .key = {ns, key}, .nowait = nowait, .pins = pins};
 }
 
 static void probe_close(struct probe *p)
@@ -80,7 +81,7 @@ static enum status probe_next(struct probe *p, struct err *err)
     }
     for (; p->at < mems + p->set->source_count; p->at++) {
         bool found;
-        enum status st = run_find(p->set->sources[p->at - mems], p->key, p->hash, p->nowait, &found, &p->versions.run, &p->block, err);
+        enum status st = run_find(p->set->sources[p->at - mems], p->key, p->hash, p->nowait, p->pins, &found, &p->versions.run, &p->block, err);
 
         if (st != ST_OK)
             return st;
@@ -122,14 +123,14 @@ static enum status older_count(struct probe *p, uint64_t *sum, struct err *err)
     return ST_OK;
 }
 
-static enum status key_get(const struct index_snapshot *s, uint32_t ns, struct bytes key, uint64_t upto, bool nowait, struct index_version *out,
-                           uint64_t *revision, struct err *err)
+static enum status key_get(const struct index_snapshot *s, struct run_pins *pins, uint32_t ns, struct bytes key, uint64_t upto, bool nowait,
+                           struct index_version *out, uint64_t *revision, struct err *err)
 {
     uint64_t count = 0, older = 0;
     struct probe p;
     enum status st;
 
-    probe_init(&p, s, ns, key, nowait);
+    probe_init(&p, s, ns, key, nowait, pins);
     while ((st = probe_next(&p, err)) == ST_OK) {
         if ((st = key_versions_upto(&p.versions, upto, nowait, &count, out, err)) != ST_OK || count > 0)
             break;
@@ -145,19 +146,48 @@ static enum status key_get(const struct index_snapshot *s, uint32_t ns, struct b
 enum status index_get_at(struct index_snapshot *s, uint32_t ns, struct bytes key, uint64_t upto, bool nowait, struct index_version *out,
                          uint64_t *revision, struct err *err)
 {
-    return key_get(s, ns, key, upto < s->tx_id ? upto : s->tx_id, nowait, out, revision, err);
+    return key_get(s, NULL, ns, key, upto < s->tx_id ? upto : s->tx_id, nowait, out, revision, err);
 }
 
 enum status index_get(struct index_snapshot *s, uint32_t ns, struct bytes key, bool nowait, struct index_version *out, uint64_t *revision,
                       struct err *err)
 {
-    return key_get(s, ns, key, s->tx_id, nowait, out, revision, err);
+    return key_get(s, NULL, ns, key, s->tx_id, nowait, out, revision, err);
+}
+
+struct index_pins {
+    struct index_snapshot *snapshot;
+    struct run_pins runs;
+};
+
+struct index_pins *index_pins_create(struct index_snapshot *s)
+{
+    struct index_pins *pins = calloc(1, sizeof *pins);
+
+    if (pins != NULL)
+        pins->snapshot = s;
+    return pins;
+}
+
+void index_pins_free(struct index_pins *pins)
+{
+    if (pins == NULL)
+        return;
+    run_pins_release(&pins->runs);
+    free(pins);
+}
+
+enum status index_get_pinned(struct index_snapshot *s, struct index_pins *pins, uint32_t ns, struct bytes key, bool nowait, struct index_version *out,
+                             uint64_t *revision, struct err *err)
+{
+    assert(pins == NULL || pins->snapshot == s);
+    return key_get(s, pins == NULL ? NULL : &pins->runs, ns, key, s->tx_id, nowait, out, revision, err);
 }
 
 enum status index_version_count(struct index_snapshot *s, uint32_t ns, struct bytes key, uint64_t *count, struct err *err)
 {
     struct index_version v;
-    enum status st = key_get(s, ns, key, s->tx_id, false, &v, count, err);
+    enum status st = key_get(s, NULL, ns, key, s->tx_id, false, &v, count, err);
 
     if (st != ST_NOT_FOUND)
         return st;
@@ -175,7 +205,7 @@ static enum status versions_range(const struct index_snapshot *s, struct index_k
     struct probe p;
     enum status st = ST_OK;
 
-    probe_init(&p, s, key.ns, key.key, false);
+    probe_init(&p, s, key.ns, key.key, false, NULL);
     while (end > from && (st = probe_next(&p, err)) == ST_OK) {
         uint64_t start, low, high;
 

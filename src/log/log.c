@@ -49,6 +49,7 @@ static void log_free(struct log *l)
     }
     manifest_free(&l->manifest);
     batch_free(l);
+    end_writer_close(&l->end);
     locks_destroy(l);
     free(l->dir);
     free(l);

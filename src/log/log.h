@@ -136,6 +136,10 @@ MUST_USE enum status log_tx_since(struct log *l, int64_t ts_s, uint64_t *tx_id, 
 MUST_USE enum status log_frontier_before(struct log *l, uint64_t tx_id, struct frontier *out, uint64_t *at, struct err *err);
 
 /* --- truncation --- */
+/* Ends the active segment when it lies wholly at or below tx_id, so that what is written before the truncation (a copy of the catalog) does not keep
+ * the values around it; also when its oldest tx is from before part_before_s (unix seconds; 0 = no matter), so that a later truncation can take it
+ * and need not wait until it is full. */
+MUST_USE enum status log_truncate_begin(struct log *l, uint64_t tx_id, int64_t part_before_s, struct err *err);
 /* Replaces every sealed segment that lies wholly at or below tx_id by a generation without values; *freed_bytes and *truncated_upto say what was done.
  * Readers of the old generation finish undisturbed. Seals the active segment first when it is wholly below. Crash-safe at every step. Runs on a worker. */
 MUST_USE enum status log_truncate(struct log *l, uint64_t tx_id, uint64_t *freed_bytes, uint64_t *truncated_upto, struct err *err);

@@ -1,7 +1,8 @@
 /* What goes on beside the writer: zeroing ahead, preparing the next segment, sealing full ones, removing replaced files.
  *
- * Zeroing ahead makes a sync cheaper (no blocks to allocate, no length to journal), but costs a second write of every byte and space: so it
- * follows the write rate of the last seconds. An idle or new log has no zeros ahead. Steps begin at 64 KiB and double up to 1 MiB. The range
+ * Zeroing ahead makes a sync cheaper (no blocks to allocate, no length to journal), but costs a second write of every byte, time of the writer (who
+ * waits for the file's lock meanwhile) and space: so it follows the write rate of the last seconds, and there is none while a sync carries so much
+ * that what it saves does not show: an asynchronous database under load. An idle or new log has no zeros ahead. Steps begin at 64 KiB and double up to 1 MiB. The range
  * being zeroed is reserved under the write lock; a writer that reaches it waits, one that is faster simply appends behind the zeros. */
 #include "log/log_internal.h"
 
@@ -11,16 +12,19 @@
 #define RATE_WINDOW_NS 1000000000ull
 #define RATE_SAMPLE_NS 100000000ull
 #define RATE_IDLE_PER_S ((uint64_t)64 << 10)
+#define SYNC_BYTES_LARGE ((uint64_t)512 << 10) /* from here on a sync is bound by its data */
 #define ZERO_RETRY_NS 5000000000ull
 
 /* Bytes per second over about the last second; maintain lock. */
 static void rate_measure(struct log *l, uint64_t now_ns)
 {
-    uint64_t bytes = atomic_load(&l->bytes_written), ns = now_ns - l->rate_at_ns, ahead;
+    uint64_t bytes = atomic_load(&l->bytes_written), syncs = atomic_load(&l->syncs), ns = now_ns - l->rate_at_ns, ahead;
+    bool is_large;
 
     if (l->rate_at_ns == 0) {
         l->rate_at_ns = now_ns;
         l->rate_bytes = bytes;
+        l->rate_syncs = syncs;
         return;
     }
     if (ns < RATE_SAMPLE_NS)
@@ -32,9 +36,11 @@ static void rate_measure(struct log *l, uint64_t now_ns)
         l->rate_per_s = (uint64_t)(((double)rate * (double)weight + (double)l->rate_per_s * (double)(RATE_WINDOW_NS - weight)) /
                                    (double)RATE_WINDOW_NS);
     }
+    is_large = (bytes - l->rate_bytes) / (syncs - l->rate_syncs + 1) >= SYNC_BYTES_LARGE;
     l->rate_at_ns = now_ns;
     l->rate_bytes = bytes;
-    if (l->rate_per_s < RATE_IDLE_PER_S) {
+    l->rate_syncs = syncs;
+    if (l->rate_per_s < RATE_IDLE_PER_S || is_large) {
         l->zero_step = 0;
         ahead = 0;
     } else {
@@ -113,7 +119,7 @@ static enum status zero_step(struct log *l, bool *did, struct err *err)
     return st == ST_OK ? ST_OK : log_fail(l, st, err);
 }
 
-/* The next segment is wanted when the active one is three quarters full and writing goes on. Its table index, or 0. */
+/* The next segment is wanted when the active one is three quarters full and writing goes on. Its table index, or 0; maintain lock. */
 static size_t wanted_segment(struct log *l)
 {
     const struct segment *s;
@@ -121,7 +127,7 @@ static size_t wanted_segment(struct log *l)
 
     pthread_mutex_lock(&l->write);
     s = l->tail.active;
-    if (s != NULL && atomic_load(&l->ahead_bytes) > 0 && atomic_load(&s->end) >= s->capacity / 4 * 3)
+    if (s != NULL && l->rate_per_s >= RATE_IDLE_PER_S && atomic_load(&s->end) >= s->capacity / 4 * 3)
         index = s->table_index + 1;
     pthread_mutex_unlock(&l->write);
     return index;

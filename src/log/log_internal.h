@@ -2,7 +2,7 @@
  *
  * Lock order (docs/locks.md): 32 log.maintain < 33 log.sync < 34 log.write < 35 log.prepare < 36 log.manifest < 37 log.table_change.
  *   maintain  one seal, truncation or background step at a time; held across its file work, never taken by readers or the writer
- *   sync      one sync of the tail at a time, so that a failure cannot be seen by one caller and missed by another
+ *   sync      one sync of the tail at a time, so that a failure cannot be seen by one caller and missed by another; also log/END
  *   write     the tail: batch numbers, active segment; held for the write of a frame
  *   prepare   making the next segment
  *   manifest  struct manifest and its file
@@ -13,6 +13,7 @@
 #ifndef LOG_LOG_INTERNAL_H
 #define LOG_LOG_INTERNAL_H
 
+#include "log/end_mark.h"
 #include "log/frame.h"
 #include "log/manifest.h"
 #include "log/record.h"
@@ -176,15 +177,16 @@ struct log {
     pthread_mutex_t maintain, sync, write, prepare, manifest_lock, table_change;
     pthread_cond_t zero_done; /* with write */
     struct manifest manifest;
-    struct batch batch; /* the writer's */
+    struct batch batch;    /* the writer's */
+    struct end_writer end; /* sync: log/END */
     struct tail tail;
     struct segment *retired; /* maintain: replaced generations with readers left */
     struct segment *reaped;  /* maintain: their files are gone */
 
     /* rate of the last seconds; maintain */
-    uint64_t rate_at_ns, rate_per_s;
+    uint64_t rate_at_ns, rate_per_s, rate_syncs;
     _Atomic uint64_t rate_bytes;
-    _Atomic uint64_t ahead_bytes; /* how far ahead zeros are wanted at the present rate; 0 = idle */
+    _Atomic uint64_t ahead_bytes; /* how far ahead zeros are wanted at the present rate; 0 = idle, or not worth it */
     uint64_t zero_step;
     uint64_t zero_retry_at_ns; /* after running out of space */
 
@@ -247,6 +249,11 @@ MUST_USE enum status log_roll(struct log *l, uint64_t frame_len, bool is_forced,
 /* Ends the active segment when it holds frames and all its txs are at or below tx_id and committed. */
 MUST_USE enum status log_end_active(struct log *l, uint64_t tx_id, struct err *err);
 MUST_USE enum status log_write_close_mark(struct log *l, struct err *err);
+/* Notes in log/END what is durable. Without space or memory it is left out; any other failure is that of a disk which is to be written no more.
+ * sync lock held, or nobody else knows the log. */
+MUST_USE enum status log_note_end(struct log *l, const struct end_mark *m, struct err *err);
+/* What log/END should say when everything written so far is durable. write lock held, or nobody else knows the log. */
+struct end_mark log_end_mark(const struct log *l);
 /* Writes one encoded frame at the tail: its bytes are parts[1..part_count); parts[0] is filled in here. write lock, the frame fits. */
 MUST_USE enum status log_write_frame(struct log *l, const struct frame_header *h, struct vfs_iovec *parts, size_t part_count, struct err *err);
 

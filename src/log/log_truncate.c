@@ -398,6 +398,28 @@ done:
     return st == ST_OK ? ST_OK : err_while(err, st, "removing the values of %s", old->name);
 }
 
+static bool active_is_older(struct log *l, int64_t before_s)
+{
+    bool is_older;
+
+    pthread_mutex_lock(&l->write);
+    is_older = l->tail.active != NULL && l->tail.active->ts_min > 0 && l->tail.active->ts_min < before_s;
+    pthread_mutex_unlock(&l->write);
+    return is_older;
+}
+
+enum status log_truncate_begin(struct log *l, uint64_t tx_id, int64_t part_before_s, struct err *err)
+{
+    enum status st;
+
+    if ((st = log_check_writable(l, err)) != ST_OK)
+        return st;
+    pthread_mutex_lock(&l->maintain);
+    st = log_end_active(l, active_is_older(l, part_before_s) ? UINT64_MAX : tx_id, err);
+    pthread_mutex_unlock(&l->maintain);
+    return st;
+}
+
 enum status log_truncate(struct log *l, uint64_t tx_id, uint64_t *freed_bytes, uint64_t *truncated_upto, struct err *err)
 {
     enum status st;

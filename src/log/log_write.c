@@ -103,6 +103,34 @@ static enum status segment_open_out(struct log *l, struct segment *s, struct err
     return s->out != NULL ? ST_OK : l->vfs->ops->open(l->vfs, cache_file_path(s->file), VFS_WRITE, &s->out, err);
 }
 
+struct end_mark log_end_mark(const struct log *l)
+{
+    const struct tail *t = &l->tail;
+    struct end_mark m = {.batch = t->last_batch, .chain = t->chain, .tx_id = t->last_tx, .is_close = t->last_is_close};
+
+    memcpy(m.uuid, l->uuid, LOG_UUID_LEN);
+    if (t->active != NULL) {
+        m.segment_no = t->active->no;
+        m.offset = atomic_load(&t->active->end);
+    }
+    return m;
+}
+
+enum status log_note_end(struct log *l, const struct end_mark *m, struct err *err)
+{
+    struct err why;
+    enum status st = end_mark_write(&l->end, l->vfs, l->dir, m, false, &why);
+
+    if (st == ST_NO_SPACE || st == ST_NOMEM) { /* costs later knowledge only */
+        if (!l->end.is_failing)
+            env_log(l->env, LOG_WARN, "log %s: END cannot be written: %s", l->dir, why.text);
+        l->end.is_failing = true;
+        return ST_OK;
+    }
+    l->end.is_failing = false;
+    return st == ST_OK ? ST_OK : err_set(err, st, why.os_errno, "%s; while writing log/END", why.text);
+}
+
 static void segment_activate(struct log *l, struct segment *s)
 {
     struct tail *t = &l->tail;
@@ -128,6 +156,7 @@ enum status log_roll(struct log *l, uint64_t frame_len, bool is_forced, struct e
 {
     struct tail *t = &l->tail;
     struct segment *s, *next = NULL;
+    struct end_mark end;
     enum status st = ST_OK;
     size_t next_index;
 
@@ -148,6 +177,11 @@ enum status log_roll(struct log *l, uint64_t frame_len, bool is_forced, struct e
         t->synced_batch = t->last_batch;
         t->synced_tx = t->last_tx;
         t->synced_committed = t->committed_written;
+        end = log_end_mark(l);
+        if ((st = log_note_end(l, &end, err)) != ST_OK) {
+            log_fail(l, st, err);
+            goto done;
+        }
     }
     for (next_index = s == NULL ? 0 : s->table_index + 1; s == NULL && next_index < table_count(l); next_index++)
         if (table_at(l, next_index)->state == SEGMENT_PREPARED)
@@ -336,6 +370,7 @@ enum status log_sync(struct log *l, struct err *err)
 {
     struct tail *t = &l->tail;
     uint64_t batch, tx, committed, begin_ns;
+    struct end_mark end;
     struct segment *s;
     enum status st;
 
@@ -347,6 +382,7 @@ enum status log_sync(struct log *l, struct err *err)
     batch = t->last_batch;
     tx = t->last_tx;
     committed = t->committed_written;
+    end = log_end_mark(l);
     if (s == NULL || t->data_batch <= t->synced_batch) /* empty frames need no sync */
         goto done;
     if ((st = log_check_writable(l, err)) != ST_OK) /* failed while we waited */
@@ -357,6 +393,8 @@ enum status log_sync(struct log *l, struct err *err)
     begin_ns = env_mono_ns(l->env);
     st = s->out->ops->sync(s->out, err);
     count_sync(l, env_mono_ns(l->env) - begin_ns);
+    if (st == ST_OK) /* before anybody is told that his tx is durable */
+        st = log_note_end(l, &end, err);
 
     pthread_mutex_lock(&l->write);
     s->out_users--;
@@ -403,18 +441,38 @@ enum status log_vouch(struct log *l, struct err *err)
     return st;
 }
 
+/* Everything up to the close mark is made durable, then log/END that says so. After an open without writes there is nothing to be said:
+ * reprove_len > 0 tells that the last frames are as they were found. sync lock held. */
+static enum status end_seal(struct log *l, struct err *err)
+{
+    struct tail *t = &l->tail;
+    struct end_mark end = log_end_mark(l);
+    enum status st = ST_OK;
+
+    end.is_close = true;
+    if (t->active == NULL || t->reprove_len > 0 || (l->end.is_durable && l->end.batch >= end.batch))
+        return ST_OK;
+    if (l->end.batch < end.batch && (st = segment_open_out(l, t->active, err)) == ST_OK)
+        st = t->active->out->ops->sync(t->active->out, err);
+    return st == ST_OK ? end_mark_write(&l->end, l->vfs, l->dir, &end, true, err) : st;
+}
+
 enum status log_write_close_mark(struct log *l, struct err *err)
 {
     struct tail *t = &l->tail;
     enum status st = ST_OK;
 
+    pthread_mutex_lock(&l->sync);
     pthread_mutex_lock(&l->write);
     if (t->active != NULL && !t->last_is_close && atomic_load(&t->active->end) > SEGMENT_HEADER_BYTES)
         st = empty_frame_write(l, FRAME_FLAG_EMPTY | FRAME_FLAG_CLOSE, err);
     /* A closed log keeps no zeros ahead. */
     if (st == ST_OK && t->active != NULL && t->active->zeroed_upto > atomic_load(&t->active->end))
         st = t->active->out->ops->truncate(t->active->out, atomic_load(&t->active->end), err);
+    if (st == ST_OK)
+        st = end_seal(l, err);
     pthread_mutex_unlock(&l->write);
+    pthread_mutex_unlock(&l->sync);
     return st;
 }
 

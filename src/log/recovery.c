@@ -6,6 +6,7 @@
  *   S < b   the bytes behind are a torn tail: nothing that was known durable is missing. They are cut off.
  *   S >= b  somebody knew batch b to be durable: damage. So are a sealed segment behind the place, a missing file, and a mark of derived
  *           files above the last tx. The log opens read-only and nothing on disk is touched.
+ * log/END (end_mark.h) is one more witness: S is at least the batch it names, and what it says needs no bytes behind the place.
  * What is kept but not proven durable (batches above S; after a crash of the process alone it may exist in the page cache only, and after a failed
  * sync the system may believe it clean) is written once more and synced before anybody may rely on it. */
 #include "log/recovery.h"
@@ -100,6 +101,8 @@ static enum status take_frame(struct recovery *r, struct segment *s, uint64_t of
         return st;
     if (!is_whole && r->nonsense == NULL)
         r->nonsense = "malformed records";
+    if (h->batch == r->end.batch && h->header_crc != r->end.chain && r->nonsense == NULL)
+        r->nonsense = "another frame than log/END knows";
     if (h->committed_upto > r->committed && h->committed_upto < r->next_tx)
         r->committed = h->committed_upto;
     s->last_batch = h->batch;
@@ -290,10 +293,20 @@ static void damage_at_end(struct recovery *r, const struct remains *m)
 {
     struct segment *s = r->tail, *next = table_at(r->l, s == NULL ? 0 : s->table_index + 1);
 
-    if (s == NULL || !is_scanned(s) || (m->tail_bytes == 0 && m->bytes > 0))
+    if (s == NULL || !is_scanned(s) || (m->tail_bytes == 0 && (m->bytes > 0 || (m->synced < r->next_batch && s->no < r->end.segment_no))))
         s = next;
     if (s == NULL)
         s = r->tail;
+    if (m->synced < r->next_batch) {
+        recovery_damage(
+            r,
+            "%s: offset %llu: batch %llu (tx %llu and following) is missing, although log/END knows everything up to batch %llu (tx %llu, "
+            "ending at offset %llu of segment %llu) durable",
+            s == NULL ? "the log is empty" : s->name, s == NULL ? 0ull : (unsigned long long)atomic_load(&s->end), (unsigned long long)r->next_batch,
+            (unsigned long long)r->next_tx, (unsigned long long)r->end.batch, (unsigned long long)r->end.tx_id, (unsigned long long)r->end.offset,
+            (unsigned long long)r->end.segment_no);
+        return;
+    }
     recovery_damage(r, "%s: offset %llu: batch %llu (tx %llu and following) is damaged, although batch %llu at offset %llu of %s knew it durable",
                     s->name, (unsigned long long)atomic_load(&s->end), (unsigned long long)r->next_batch, (unsigned long long)r->next_tx,
                     (unsigned long long)m->witness_batch, (unsigned long long)m->witness_at, m->witness->name);
@@ -329,9 +342,11 @@ static enum status judge_end(struct recovery *r, struct remains *m, struct err *
         if (is_scanned(s) && (st = search_remains(r, s, atomic_load(&s->end), m, err)) != ST_OK)
             return st;
     }
-    r->report->end_is_lost |= m->synced >= r->next_batch || r->o->vouched_tx_id >= r->next_tx;
-    if (m->synced >= r->next_batch && !r->report->is_damaged)
+    r->report->end_is_lost |= m->synced >= r->next_batch || r->end.batch >= r->next_batch || r->o->vouched_tx_id >= r->next_tx;
+    if ((m->synced >= r->next_batch || r->end.batch >= r->next_batch) && !r->report->is_damaged)
         damage_at_end(r, m);
+    if (r->end.batch >= r->next_batch && r->end.tx_id > r->known_tx)
+        r->known_tx = r->end.tx_id;
     if (r->o->vouched_tx_id >= r->next_tx && !r->report->is_damaged)
         recovery_damage(r, "the log ends with tx %llu, but derived files know tx %llu (end of the log: %s, offset %llu)",
                         (unsigned long long)(r->next_tx - 1), (unsigned long long)r->o->vouched_tx_id, r->tail == NULL ? "empty" : r->tail->name,
@@ -403,6 +418,8 @@ static enum status make_durable(struct recovery *r, struct segment *s, struct er
     const uint8_t *p;
     enum status st;
 
+    if (r->end.batch > r->proven)
+        r->proven = r->end.batch;
     t->synced_batch = r->proven;
     if (r->proven >= r->next_batch - 1)
         return ST_OK;
@@ -439,6 +456,7 @@ static enum status make_durable(struct recovery *r, struct segment *s, struct er
     if ((st = r->l->vfs->ops->sync_dir(r->l->vfs, r->l->dir, err)) != ST_OK)
         return st;
     t->synced_batch = r->next_batch - 1;
+    r->was_rewritten = true;
     return ST_OK;
 }
 
@@ -543,6 +561,8 @@ static void take_over(struct recovery *r)
     t->committed = t->committed_written = t->synced_committed = r->committed;
     t->last_is_close = r->last_is_close;
     l->is_damaged = r->report->is_damaged;
+    l->end.batch = r->end.batch;
+    l->end.is_durable = r->end.is_close;
     atomic_store(&l->last_tx, t->last_tx);
     atomic_store(&l->published, r->committed);
 }
@@ -577,6 +597,8 @@ enum status log_recover(struct log *l, const struct log_options *o, struct log_r
         goto done;
     if ((st = recovery_files(&r, err)) != ST_OK)
         goto done;
+    if ((st = end_mark_load(l->vfs, l->dir, l->uuid, &r.end, &l->end.slot, err)) != ST_OK)
+        goto done;
     if ((st = scan_all(&r, err)) != ST_OK)
         goto done;
     if ((st = judge_end(&r, &m, err)) != ST_OK)
@@ -588,6 +610,11 @@ enum status log_recover(struct log *l, const struct log_options *o, struct log_r
             goto done;
     }
     take_over(&r);
+    if (r.was_rewritten) { /* from now on they are shown: their loss must not pass unnoticed */
+        struct end_mark end = log_end_mark(l);
+
+        st = log_note_end(l, &end, err);
+    }
 done:
     free(r.files.items);
     window_free(&r.w);

@@ -12,6 +12,7 @@ struct recovery {
     struct log_report *report;
     struct window w;
     enum manifest_state manifest_state;
+    struct end_mark end; /* batch 0: nothing known */
     struct file_list {
         struct file_name {
             uint64_t no;
@@ -34,6 +35,7 @@ struct recovery {
     struct segment *tail; /* last one with frames, or sealed */
     struct segment *at;   /* being scanned */
     uint64_t known_tx;    /* of a damaged log: largest tx id that any good frame header speaks of */
+    bool was_rewritten;   /* frames that nobody vouched for were made durable */
     const char *nonsense; /* a record whose checksum holds contradicts the rest */
 };
 

@@ -363,12 +363,18 @@ static enum status sync_parent(struct recovery *r, struct err *err)
 static enum status log_create(struct recovery *r, struct err *err)
 {
     struct log *l = r->l;
+    struct end_mark end;
+    enum status st;
 
     if (!r->o->create)
         return err_set(err, ST_NOT_FOUND, 0, "there is no log in %s", l->dir);
     if (r->o->vouched_tx_id > 0)
         return err_set(err, ST_CORRUPT, 0, "the log in %s is gone, but tx %llu is known from derived files", l->dir,
                        (unsigned long long)r->o->vouched_tx_id);
+    if ((st = end_mark_load(l->vfs, l->dir, NULL, &end, &l->end.slot, err)) != ST_OK)
+        return st;
+    if (end.batch > 0)
+        return err_set(err, ST_CORRUPT, 0, "the log in %s is gone, but log/END knows tx %llu", l->dir, (unsigned long long)end.tx_id);
     manifest_init(&l->manifest);
     env_random(l->env, l->manifest.uuid, LOG_UUID_LEN);
     memcpy(l->uuid, l->manifest.uuid, LOG_UUID_LEN);

@@ -13,6 +13,11 @@ static enum status apply_tree(struct store *s, uint64_t upto, struct err *err)
     hash_t leaves[LEAVES_CHUNK];
     enum status st;
 
+    if (atomic_load(&s->tree_lags)) { /* it is fed from the log: recover_tree.c */
+        for (uint64_t id = s->c.lag_frontier.size + 1; id <= upto; id++)
+            frontier_append(&s->c.lag_frontier, &pending_at(s, id)->leaf);
+        return ST_OK;
+    }
     for (uint64_t at = tree_size(s->tree); at < upto;) {
         size_t count = 0;
 
@@ -129,8 +134,8 @@ enum status apply_upto(struct store *s, uint64_t tx_id, struct err *err)
 
         if (d != NULL)
             list_push(d->wait_durable && c->unsynced_since_ns != 0 ? &c->durable : &c->finished, d);
-        atomic_fetch_add_explicit(&s->commit_count, 1, memory_order_relaxed);
     }
+    atomic_fetch_add_explicit(&s->commit_count, tx_id - c->applied_tx, memory_order_relaxed);
     c->applied_alh = pending_at(s, tx_id)->alh;
     c->applied_tx = tx_id;
     return ST_OK;

@@ -15,7 +15,7 @@
 #include <assert.h>
 #include <time.h>
 
-enum { BEHIND_NS_START = 50000, BEHIND_NS_MAX = 20000000 };
+enum { BEHIND_NS_START = 50000, BEHIND_NS_MAX = 20000000, LOOK_NS = 50000000 };
 
 static bool is_async(const struct store *s) { return s->o.durability == STORE_ASYNC; }
 
@@ -36,12 +36,20 @@ uint64_t draft_deadline(struct store_draft *d, uint64_t now_ns)
     return d->submitted_ns + DEADLINE_DEFAULT_NS;
 }
 
-/* Arms the store's timer unless it is armed early enough. */
+/* The clock as of the running batch: read once, since a batch may be one small transaction. */
+uint64_t batch_clock(struct store *s)
+{
+    if (s->c.batch_ns == 0)
+        s->c.batch_ns = env_mono_ns(s->env);
+    return s->c.batch_ns;
+}
+
+/* Arms the store's timer unless it is armed early enough. If it fires just now, it has also kicked the store: another batch follows. */
 void store_arm(struct store *s, uint64_t at_ns)
 {
     struct committer *c = &s->c;
 
-    if (c->armed_ns <= at_ns && c->armed_ns > env_mono_ns(s->env))
+    if (c->armed_ns <= at_ns && c->armed_ns > batch_clock(s))
         return;
     c->armed_ns = at_ns;
     alarm_arm(s->runtime->timers, &s->timer, at_ns);
@@ -56,6 +64,7 @@ static void expired_space(struct store *s, struct err *err)
     (void)err_set(err, ST_NO_SPACE, 0, "no space left on device");
 }
 static void expired_index(struct store *s, struct err *err) { rebuilding_error(s, err); }
+static void expired_tree(struct store *s, struct err *err) { tree_rebuilding_error(s, err); }
 static void expired_import(struct store *s, struct err *err)
 {
     (void)s;
@@ -96,7 +105,7 @@ static void parked_look_after(struct store *s)
     uint64_t now_ns, next_ns, other_ns;
     struct store_draft *d;
 
-    if (c->imports.first == NULL && c->parked.first == NULL)
+    if (c->imports.first == NULL && c->parked.first == NULL && c->rootless.first == NULL)
         return;
     now_ns = env_mono_ns(s->env);
     next_ns = list_expire(s, &c->imports, now_ns, expired_import);
@@ -107,8 +116,45 @@ static void parked_look_after(struct store *s)
     }
     other_ns = list_expire(s, &c->parked, now_ns, expired_index);
     next_ns = other_ns < next_ns ? other_ns : next_ns;
+    other_ns = list_expire(s, &c->rootless, now_ns, expired_tree);
+    next_ns = other_ns < next_ns ? other_ns : next_ns;
+    if (!tree_is_rebuilding(s))
+        list_append(&c->waiting, &c->rootless); /* looked at again */
     if (next_ns != UINT64_MAX)
         store_arm(s, next_ns);
+}
+
+/* With external commit a tx may wait for its allowance for ever; whoever wrote it need not: the tx stays, without its draft. */
+static void precommitted_look_after(struct store *s)
+{
+    struct committer *c = &s->c;
+    uint64_t now_ns;
+    bool is_awaited = false;
+    struct err err;
+
+    if (!s->o.external_commit || c->durable_tx <= c->applied_tx)
+        return;
+    now_ns = env_mono_ns(s->env);
+    for (uint64_t id = c->applied_tx + 1; id <= c->durable_tx && now_ns >= c->look_ns; id++) {
+        struct store_draft *d = pending_at(s, id)->draft;
+
+        if (d == NULL)
+            continue;
+        if (d->is_cancelled != NULL && d->is_cancelled(d->cancel_ctx)) {
+            (void)err_set(&err, ST_CANCELLED, 0, "cancelled before the commit");
+        } else if (d->deadline_ns != 0 && d->deadline_ns <= now_ns) {
+            (void)err_set(&err, ST_TIMEOUT, 0, "the deadline passed before the commit");
+        } else {
+            is_awaited = true;
+            continue;
+        }
+        pending_at(s, id)->draft = NULL;
+        draft_complete(d, err.status, &err);
+    }
+    if (is_awaited)
+        c->look_ns = now_ns + LOOK_NS;
+    if (c->look_ns > now_ns)
+        store_arm(s, c->look_ns);
 }
 
 /* --- collecting --- */
@@ -169,9 +215,14 @@ static void take_tx(struct store *s, struct store_draft *d, int64_t now_s)
         return;
     if (st == ST_OK && (st = order_draft(s, d, now_s, &err)) == ST_READ_ONLY)
         store_fail(s, &err); /* the log has failed in the background */
+    if (st == ST_CONFLICT)
+        atomic_fetch_add_explicit(&s->conflict_count, 1, memory_order_relaxed);
+    if (st == ST_CONFLICT && d->refusal != NULL && s->c.batch_first_tx != 0) {
+        /* Maybe because of a tx that nobody can read yet, and that may still be lost: told when that one is. */
+        list_push(&s->c.refused, d);
+        return;
+    }
     if (st != ST_OK) {
-        if (st == ST_CONFLICT)
-            atomic_fetch_add_explicit(&s->conflict_count, 1, memory_order_relaxed);
         draft_complete(d, st, &err);
         return;
     }
@@ -210,6 +261,7 @@ static int64_t batch_now_s(struct store *s)
     }
     c->clock_wall_ns = wall_ns;
     c->clock_mono_ns = mono_ns;
+    c->batch_ns = mono_ns;
     return wall_ns / 1000000000 - (wall_ns % 1000000000 < 0);
 }
 
@@ -262,6 +314,7 @@ static void batch_take_back(struct store *s, enum status st)
         c->batch_open = false;
         order_restore(s, batch_restore_tx(s), &all);
     }
+    list_append(&all, &c->refused); /* to be judged again */
     /* Allowances and syncs go behind the txs they came with: nothing is acknowledged earlier than asked. */
     list_append(&all, &c->syncs);
     list_append(&all, &c->waiting);
@@ -289,6 +342,7 @@ static void batch_failed(struct store *s, enum status st, const struct err *err)
         order_restore(s, c->batch_first_tx - 1, &lost);
     c->batch_first_tx = 0;
     list_complete(&lost, st, err);
+    list_complete(&c->refused, st, err);
     list_complete(&c->syncs, st, err);
     list_complete(&c->durable, st, err);
 }
@@ -389,19 +443,19 @@ static enum status batch_write(struct store *s, struct err *err)
         env_log(s->env, LOG_INFO, "database %s: space has returned, writes go on", s->dir);
     }
     if (is_async(s) && c->unsynced_since_ns == 0)
-        c->unsynced_since_ns = c->clock_mono_ns != 0 ? c->clock_mono_ns : env_mono_ns(s->env);
+        c->unsynced_since_ns = batch_clock(s);
     return ST_OK;
 }
 
 /* Asynchronous mode: is it time? */
-static bool sync_is_due(const struct store *s)
+static bool sync_is_due(struct store *s)
 {
     const struct committer *c = &s->c;
 
     if (c->unsynced_since_ns == 0)
         return false;
     return c->syncs.first != NULL || c->durable.first != NULL || log_bytes_written(s->log) - c->synced_bytes > UNSYNCED_BYTES_DUE ||
-           env_mono_ns(s->env) - c->unsynced_since_ns >= s->o.async_sync_interval_ns;
+           batch_clock(s) - c->unsynced_since_ns >= s->o.async_sync_interval_ns;
 }
 
 /* Starts a sync beside us when it is time; waits for one only when too much is outstanding, or at the end. */
@@ -441,10 +495,14 @@ static bool batch_apply(struct store *s)
 static void batch_finish(struct store *s)
 {
     struct committer *c = &s->c;
+    struct store_draft *d;
+    struct err err;
 
-    /* Whoever is told of his tx finds it in the state. */
+    /* Whoever is told of his tx, or of one that was faster, finds it in the state. */
     state_publish(s);
     list_complete(&c->finished, ST_OK, NULL);
+    while ((d = list_pop(&c->refused)) != NULL)
+        draft_complete(d, err_set(&err, ST_CONFLICT, 0, "%s", d->refusal), &err);
     while (c->durable.first != NULL && c->durable.first->header.id <= c->synced_tx)
         draft_complete(list_pop(&c->durable), ST_OK, NULL);
     while (c->syncs.first != NULL && c->syncs.first->control_tx_id <= c->synced_tx)
@@ -457,7 +515,7 @@ static void batch_finish(struct store *s)
     }
 }
 
-/* Writers slow down smoothly while flush and merge are behind, and speed up again. */
+/* Writers slow down smoothly while flush, merge or the rebuild of a lost tree are behind, and speed up again. */
 static void pause_while_behind(struct store *s)
 {
     struct committer *c = &s->c;
@@ -465,7 +523,7 @@ static void pause_while_behind(struct store *s)
 
     if (c->waiting.first == NULL)
         return;
-    if (!index_is_behind(s->index)) {
+    if (!index_is_behind(s->index) && !tree_is_outrun(s)) {
         c->behind_ns /= 2;
         if (c->behind_ns < BEHIND_NS_START)
             c->behind_ns = 0;
@@ -520,7 +578,8 @@ static bool batch_leftovers(struct store *s)
             return false;
         batch_finish(s);
     }
-    if (atomic_load_explicit(&s->lag_is_short, memory_order_acquire) && catch_up_finish(s, &err) != ST_OK)
+    if ((atomic_load_explicit(&s->lag_is_short, memory_order_acquire) || atomic_load_explicit(&s->tree_lag_is_short, memory_order_acquire)) &&
+        catch_up_finish(s, &err) != ST_OK)
         store_arm(s, env_mono_ns(s->env) + RETRY_NS);
     return true;
 }
@@ -533,9 +592,11 @@ bool batch_run(struct store *s)
     enum status st;
     struct err err;
 
+    c->batch_ns = 0;
     if (!batch_leftovers(s))
         return false;
     parked_look_after(s);
+    precommitted_look_after(s);
     if (wait_for_space(s))
         return false;
     pause_while_behind(s);
@@ -562,6 +623,7 @@ bool batch_run(struct store *s)
     c->batch_first_tx = 0;
     if ((is_taken || has_frame || c->synced_tx != synced_before || c->syncs.first != NULL) && batch_apply(s))
         batch_finish(s);
+    precommitted_look_after(s);
     return is_taken;
 }
 

@@ -3,10 +3,38 @@
 
 #include <assert.h>
 
+enum { QUEUE_SMALL_BYTES = 64 << 10 };
+
+/* Large drafts and small ones fill the queue apart from each other, so that one value of 32 MiB does not turn away everybody's small writes, nor they it.
+ * The draft that crosses the limit is let in: one of any size gets its turn. */
+static enum status queue_enter(struct store *s, struct store_draft *d, struct err *err)
+{
+    uint64_t large = atomic_load_explicit(&s->queue_large_bytes, memory_order_relaxed);
+    uint64_t all = atomic_load_explicit(&s->queue_bytes, memory_order_relaxed);
+    bool is_large = d->budget_bytes > QUEUE_SMALL_BYTES;
+
+    if (!d->is_internal && (is_large ? large : all - (large < all ? large : all)) >= s->queue_bytes_max)
+        return err_set(err, ST_NOMEM, 0, "commit queue of %zu bytes is full, try again later", s->queue_bytes_max);
+    d->queued_bytes = d->budget_bytes;
+    atomic_fetch_add_explicit(&s->queue_length, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&s->queue_bytes, d->queued_bytes, memory_order_relaxed);
+    if (is_large)
+        atomic_fetch_add_explicit(&s->queue_large_bytes, d->queued_bytes, memory_order_relaxed);
+    d->is_submitted = true;
+    return ST_OK;
+}
+
+void queue_leave(struct store *s, const struct store_draft *d)
+{
+    atomic_fetch_sub_explicit(&s->queue_length, 1, memory_order_relaxed);
+    if (d->queued_bytes > QUEUE_SMALL_BYTES)
+        atomic_fetch_sub_explicit(&s->queue_large_bytes, d->queued_bytes, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&s->queue_bytes, d->queued_bytes, memory_order_relaxed);
+}
+
 /* Everything that can be refused or computed before the order is known. The store's closing is seen here first. */
 static enum status submit_prepare(struct store *s, struct store_draft *d, struct err *err)
 {
-    size_t queued = 0;
     enum status st;
 
     if (atomic_load_explicit(&s->is_closing, memory_order_relaxed))
@@ -15,14 +43,7 @@ static enum status submit_prepare(struct store *s, struct store_draft *d, struct
         return st;
     if (d->kind == DRAFT_TX && (st = draft_prepare(d, err)) != ST_OK)
         return st;
-    queued = atomic_load_explicit(&s->queue_bytes, memory_order_relaxed);
-    if (!d->is_internal && queued > 0 && (queued > s->queue_bytes_max || d->budget_bytes > s->queue_bytes_max - queued))
-        return err_set(err, ST_LIMIT, 0, "commit queue of %zu bytes is full", s->queue_bytes_max);
-    d->queued_bytes = d->budget_bytes;
-    atomic_fetch_add_explicit(&s->queue_length, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&s->queue_bytes, d->queued_bytes, memory_order_relaxed);
-    d->is_submitted = true;
-    return ST_OK;
+    return queue_enter(s, d, err);
 }
 
 void store_submit(struct store *s, struct store_draft *d, bool wait_durable, enum store_drive drive, store_done done, void *ctx)
@@ -54,10 +75,8 @@ enum status draft_commit(struct store *s, struct store_draft *d, struct store_re
     st = submit_prepare(s, d, err);
     if (st == ST_OK && draft_has_conditions(d)) {
         st = conditions_look_up(d, false, err);
-        if (st != ST_OK) {
-            atomic_fetch_sub_explicit(&s->queue_length, 1, memory_order_relaxed);
-            atomic_fetch_sub_explicit(&s->queue_bytes, d->queued_bytes, memory_order_relaxed);
-        }
+        if (st != ST_OK)
+            queue_leave(s, d);
     }
     if (st != ST_OK) {
         draft_free(d);

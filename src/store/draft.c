@@ -7,7 +7,10 @@
 #include <assert.h>
 #include <stdlib.h>
 
-enum { TABLE_FROM = 8 /* entries from which on duplicates are found by table */, SCRATCH_STACK = 64 };
+enum { TABLE_FROM = 8 /* entries from which on duplicates are found by table */, ENTRIES_FIRST = 8 /* room of the first own arrays */ };
+
+/* What glibc keeps per thread: beyond it, making and freeing drafts on many threads takes the allocator's locks. */
+static_assert(sizeof(struct store_draft) <= 1032, "a draft is a small allocation");
 
 enum status array_grow(void **items, uint32_t *cap, uint32_t count, size_t item_bytes, void *inline_items, struct err *err)
 {
@@ -30,11 +33,12 @@ enum status array_grow(void **items, uint32_t *cap, uint32_t count, size_t item_
 
 enum status draft_make(struct store *s, enum draft_kind kind, struct store_draft **out, struct err *err)
 {
-    struct store_draft *d = calloc(1, sizeof *d);
+    struct store_draft *d = malloc(sizeof *d); /* small enough for the allocator's per-thread lists, which calloc() goes past */
 
     *out = NULL;
     if (d == NULL)
         return err_set(err, ST_NOMEM, 0, "creating a draft");
+    memset(d, 0, offsetof(struct store_draft, entries_inline));
     d->store = s;
     d->kind = kind;
     d->entries = d->entries_inline;
@@ -42,9 +46,7 @@ enum status draft_make(struct store *s, enum draft_kind kind, struct store_draft
     d->metas = d->metas_inline;
     d->digests = d->digests_inline;
     d->entry_cap = DRAFT_INLINE;
-    d->budget_bytes = sizeof *d;
     arena_init(&d->arena, 1024, 0);
-    budget_take(&s->runtime->budget, BUDGET_QUEUE, d->budget_bytes);
     *out = d;
     return ST_OK;
 }
@@ -68,14 +70,15 @@ void draft_free(struct store_draft *d)
     free(d->reads);
     tx_body_free(d->body);
     arena_free(&d->arena);
-    budget_give(&d->store->runtime->budget, BUDGET_QUEUE, d->budget_bytes);
+    if (d->budget_bytes > 0)
+        budget_give(&d->store->runtime->budget, BUDGET_QUEUE, d->budget_bytes);
     free(d);
 }
 
 /* --- entries --- */
 static enum status entries_grow(struct store_draft *d, struct err *err)
 {
-    uint32_t cap = d->entry_cap * 2;
+    uint32_t cap = d->entry_cap == DRAFT_INLINE ? ENTRIES_FIRST : d->entry_cap * 2;
     struct tx_entry *entries = NULL;
     struct kv_metadata *mds = NULL;
     struct draft_meta *metas = NULL;
@@ -229,9 +232,9 @@ enum status draft_late_tx_id(struct store_draft *d, bool in_key, size_t offset, 
 void draft_set_extra(struct store_draft *d, struct bytes extra)
 {
     assert(extra.len <= TX_EXTRA_BYTES_MAX);
-    d->tx_md.extra_len = (uint16_t)extra.len;
+    d->header.md.extra_len = (uint16_t)extra.len;
     if (extra.len > 0)
-        memcpy(d->tx_md.extra, extra.data, extra.len);
+        memcpy(d->header.md.extra, extra.data, extra.len);
 }
 
 void draft_set_deadline(struct store_draft *d, uint64_t deadline_mono_ns) { d->deadline_ns = deadline_mono_ns; }
@@ -324,25 +327,28 @@ static enum status digests_make_room(struct store_draft *d, struct err *err)
     return ST_OK;
 }
 
+/* What the draft holds is accounted once it is complete, in one step. */
+static void draft_account(struct store_draft *d, size_t bytes)
+{
+    struct budget *b = &d->store->runtime->budget;
+
+    if (d->budget_bytes > 0)
+        budget_give(b, BUDGET_QUEUE, d->budget_bytes);
+    d->budget_bytes = bytes;
+    budget_take(b, BUDGET_QUEUE, bytes);
+}
+
 static enum status body_make(struct store_draft *d, struct err *err)
 {
     hash_t scratch[DRAFT_INLINE];
     enum status st;
-    size_t bytes;
 
-    if (d->body != NULL) {
-        bytes = tx_body_bytes(d->body);
-        tx_body_free(d->body);
-        d->body = NULL;
-        d->budget_bytes -= bytes;
-        budget_give(&d->store->runtime->budget, BUDGET_QUEUE, bytes);
-    }
+    tx_body_free(d->body);
+    d->body = NULL;
     htree_root(d->digests, d->entry_count, d->entry_count <= DRAFT_INLINE ? scratch : d->digests + d->entry_count, &d->eh);
     if ((st = tx_body_encode(d->entries, d->entry_count, &d->body, err)) != ST_OK)
         return st;
-    bytes = tx_body_bytes(d->body);
-    d->budget_bytes += bytes;
-    budget_take(&d->store->runtime->budget, BUDGET_QUEUE, bytes);
+    draft_account(d, sizeof *d + tx_body_bytes(d->body));
     return ST_OK;
 }
 
@@ -360,9 +366,9 @@ enum status draft_prepare(struct store_draft *d, struct err *err)
     uint32_t version = d->kind == DRAFT_IMPORT ? d->header.version : d->store->o.tx_version;
     enum status st;
 
-    if (d->entry_count == 0 && d->tx_md.truncated_upto == 0)
+    if (d->entry_count == 0 && d->header.md.truncated_upto == 0)
         return err_set(err, ST_INVALID, 0, "no entries provided");
-    if (version == 0 && !tx_metadata_is_empty(&d->tx_md))
+    if (version == 0 && !tx_metadata_is_empty(&d->header.md))
         return err_set(err, ST_INVALID, 0, "transactions of version 0 have no metadata");
     if ((st = digests_make_room(d, err)) != ST_OK)
         return st;
@@ -371,7 +377,10 @@ enum status draft_prepare(struct store_draft *d, struct err *err)
         if ((st = entry_hash(d, version, i, err)) != ST_OK)
             return st;
     }
-    return d->late_count > 0 ? ST_OK : body_make(d, err);
+    if (d->late_count == 0)
+        return body_make(d, err);
+    draft_account(d, sizeof *d + (size_t)d->value_bytes);
+    return ST_OK;
 }
 
 enum status draft_finish_late(struct store_draft *d, uint64_t tx_id, struct err *err)

@@ -3,7 +3,7 @@
  * On the caller's thread: parse, limits, unique keys, digests, Eh. In the committer: the id against the last one, then blRoot, then prevAlh.
  * An import whose predecessor is missing is parked (sorted by id) until it comes or the deadline passes; at most PRECOMMITTED_MAX ids ahead.
  * ts, version, metadata, blTxId and blRoot are taken over; Eh is the recomputed one. The main tree grows by every tx as usual: a header may
- * refer to any earlier size (blTxId lags behind in old databases). Texts: docs/verification.md "import". */
+ * refer to any earlier size (blTxId lags behind in old databases); while the tree is being rebuilt such an import waits for it, until its deadline. Texts: docs/verification.md "import". */
 #include "store/store_internal.h"
 
 #include <assert.h>
@@ -43,7 +43,6 @@ static enum status import_draft(struct store *s, struct bytes blob, bool must_co
     st = tx_import(blob, &d->arena, s->o.tx_entries_max, s->o.key_len_max, s->o.value_len_max, &d->header, &entries, err);
     if (st != ST_OK)
         goto done;
-    d->tx_md = d->header.md;
     if ((st = import_entries(d, entries, err)) != ST_OK || (st = draft_prepare(d, err)) != ST_OK)
         goto done;
     if (!skip_integrity && !hash_equal(&d->eh, &d->header.eh)) {
@@ -117,7 +116,7 @@ static enum status root_of(struct store *s, uint64_t size, hash_t *root, struct 
         *root = pending_at(s, size)->root;
         return ST_OK;
     }
-    return tree_root_at(s->tree, size, root, err);
+    return tree_applied_root(s, size, root, err);
 }
 
 static enum status import_check(struct store *s, const struct tx_header *h, struct err *err)
@@ -146,6 +145,11 @@ bool import_take(struct store *s, struct store_draft *d)
     struct err err;
     enum status st = import_check(s, &d->header, &err);
 
+    if (st == ST_BUSY) {
+        store_arm(s, draft_deadline(d, env_mono_ns(s->env)));
+        list_push(&s->c.rootless, d);
+        return false;
+    }
     if (st != ST_OK) {
         draft_complete(d, st, &err);
         return false;

@@ -47,7 +47,7 @@ static enum status maintenance_step(struct store *s, bool *more, struct err *err
     if (is_long || index_wants_flush(s->index)) {
         if ((st = maintenance_flush(s, is_long, err)) != ST_OK)
             return st;
-    } else if (atomic_load(&s->durable_tx) - tree_flushed(s->tree) >= TREE_STEP_TXS) {
+    } else if (!tree_is_rebuilding(s) && atomic_load(&s->durable_tx) - tree_flushed(s->tree) >= TREE_STEP_TXS) {
         if ((st = tree_flush(s->tree, atomic_load(&s->durable_tx), true, err)) != ST_OK)
             return st;
     }

@@ -75,10 +75,6 @@ static void header_fill(struct store *s, struct store_draft *d, int64_t now_s)
     h->bl_tx_id = c->ordered_tx;
     h->bl_root = c->root;
     h->version = s->o.tx_version;
-    h->md.truncated_upto = d->tx_md.truncated_upto;
-    h->md.extra_len = d->tx_md.extra_len;
-    if (d->tx_md.extra_len > 0)
-        memcpy(h->md.extra, d->tx_md.extra, d->tx_md.extra_len);
 }
 
 enum status order_draft(struct store *s, struct store_draft *d, int64_t now_s, struct err *err)
@@ -116,7 +112,10 @@ void order_restore(struct store *s, uint64_t tx_id, struct draft_list *out)
     for (uint64_t id = tx_id + 1; id <= c->ordered_tx; id++)
         if (pending_at(s, id)->draft != NULL)
             list_push(out, pending_at(s, id)->draft);
-    tree_frontier(s->tree, &c->frontier);
+    if (atomic_load(&s->tree_lags))
+        c->frontier = c->lag_frontier;
+    else
+        tree_frontier(s->tree, &c->frontier);
     assert(c->frontier.size <= tx_id);
     for (uint64_t id = c->frontier.size + 1; id <= tx_id; id++)
         frontier_append(&c->frontier, &pending_at(s, id)->leaf);

@@ -38,13 +38,6 @@ static enum status source_header(void *ctx, uint64_t tx_id, struct tx_header *ou
     return log_tx_header(s->log, tx_id, out, err);
 }
 static enum status source_alh(void *ctx, uint64_t tx_id, hash_t *out, struct err *err) { return store_alh(ctx, tx_id, out, err); }
-/* The tree is shorter than the state only when damaged txs could not be put into it. */
-static enum status tree_reaches(struct store *s, uint64_t size, struct err *err)
-{
-    if (size > tree_size(s->tree))
-        return err_set(err, ST_CORRUPT, 0, "the tree ends at tx %llu because of damage", (unsigned long long)tree_size(s->tree));
-    return ST_OK;
-}
 static enum status source_inclusion(void *ctx, uint64_t i, uint64_t j, struct merkle_path *out, struct err *err)
 {
     struct store *s = ctx;
@@ -108,10 +101,12 @@ enum status store_linear_advance(struct store *s, uint64_t start, uint64_t end, 
 
 enum status store_root_at(struct store *s, uint64_t size, hash_t *root, struct err *err)
 {
+    enum status st;
+
     if (size > atomic_load_explicit(&s->durable_tx, memory_order_acquire))
         return err_set(err, ST_NOT_FOUND, 0, "tx not found");
-    if (tree_reaches(s, size, err) != ST_OK)
-        return ST_CORRUPT;
+    if ((st = tree_reaches(s, size, err)) != ST_OK)
+        return st;
     return tree_root_at(s->tree, size, root, err);
 }
 

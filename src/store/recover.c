@@ -1,6 +1,6 @@
 /* From what the log holds to a running store: tree, index, chain, precommitted txs.
  *
- * The log is the truth. The tree gets the leaves it misses; the index the txs above its newest run, for REPLAY_NS_MAX at most - the flushed marks
+ * The log is the truth. The tree gets the leaves it misses (recover_tree.c); the index the txs above its newest run, for REPLAY_NS_MAX at most - the flushed marks
  * keep that tail short - and the rest, if any, in the background: the committer then leaves the index alone ("lagging") until the background has
  * caught up with it. Ranges that are missing between runs are rebuilt in the background too. Until all is there, indexed_limit tells how far
  * the index can be trusted. */
@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 #define REPLAY_NS_MAX 500000000ull
-enum { STEP_TXS = 4096, LEAVES_CHUNK = 256, FEED_STACK = 64 };
+enum { STEP_TXS = 4096, FEED_STACK = 64 };
 
 enum status index_feed_tx(struct store *s, uint64_t tx_id, index_add add, void *ctx, struct err *err)
 {
@@ -48,15 +48,14 @@ static enum status add_to_index(void *ctx, const struct index_entry *entries, si
 
 /* --- damage --- */
 /* Read-only from here on; the first thing found is what store_health() tells. */
-static void damage_note(struct store *s, const struct err *why)
+void damage_note(struct store *s, const struct err *why)
 {
     env_log(s->env, LOG_ERROR, "database %s is read-only: %s", s->dir, why->text);
     if (!atomic_exchange(&s->is_damaged, true))
         store_set_health_text(s, "read-only: %s", why->text);
 }
 
-/* alh of a tx; of one that cannot be read any more its successor's header tells. */
-static enum status alh_recover(struct store *s, uint64_t tx_id, uint64_t last, hash_t *alh, struct err *err)
+enum status recover_alh(struct store *s, uint64_t tx_id, uint64_t last, hash_t *alh, struct err *err)
 {
     struct tx_header h;
     enum status st;
@@ -67,8 +66,6 @@ static enum status alh_recover(struct store *s, uint64_t tx_id, uint64_t last, h
     }
     if ((st = log_tx_header(s->log, tx_id, &h, err)) == ST_OK) {
         tx_header_alh(&h, alh);
-        if (h.ts > s->c.newest_ts)
-            s->c.newest_ts = h.ts;
     } else if (st == ST_CORRUPT && tx_id < last) {
         damage_note(s, err);
         if ((st = log_tx_header(s->log, tx_id + 1, &h, err)) == ST_OK)
@@ -77,43 +74,18 @@ static enum status alh_recover(struct store *s, uint64_t tx_id, uint64_t last, h
     return st;
 }
 
-/* --- tree --- */
-static enum status recover_tree(struct store *s, uint64_t upto, struct err *err)
-{
-    hash_t leaves[LEAVES_CHUNK], alh;
-    enum status st = ST_OK;
-
-    while (tree_size(s->tree) < upto) {
-        uint64_t at = tree_size(s->tree);
-        size_t count = 0;
-
-        while (count < LEAVES_CHUNK && at + count < upto && st == ST_OK) {
-            if ((st = alh_recover(s, at + count + 1, upto, &alh, err)) == ST_OK)
-                sha256_leaf(&alh, &leaves[count++]);
-        }
-        if (count > 0) {
-            struct err append_err;
-            enum status append = tree_append(s->tree, leaves, count, &append_err);
-
-            if (append != ST_OK)
-                return err_set(err, append, append_err.os_errno, "%s; while rebuilding the tree", append_err.text);
-        }
-        if (st != ST_OK)
-            return err_while(err, st, "rebuilding the tree");
-    }
-    return ST_OK;
-}
-
+/* --- state --- */
 /* The newest tx whose alh is known: what the state is. With damage that may be less than what was committed; then reads beyond it go on
  * and tell what is wrong, but nothing is signed. */
 static enum status recover_state(struct store *s, uint64_t committed, struct err *err)
 {
     struct committer *c = &s->c;
     uint64_t known = committed;
+    struct tx_header h;
     hash_t alh;
     enum status st;
 
-    while ((st = alh_recover(s, known, committed, &alh, err)) == ST_CORRUPT) {
+    while ((st = recover_alh(s, known, committed, &alh, err)) == ST_CORRUPT) {
         damage_note(s, err);
         known--;
     }
@@ -123,6 +95,8 @@ static enum status recover_state(struct store *s, uint64_t committed, struct err
     c->applied_alh = c->ordered_alh = known == committed ? alh : HASH_ZERO;
     c->synced_tx = known;
     c->synced_alh = alh;
+    if (known > 0 && log_tx_header(s->log, known, &h, NULL) == ST_OK)
+        c->newest_ts = h.ts;
     return ST_OK;
 }
 
@@ -243,7 +217,6 @@ enum status recover(struct store *s, const struct log_report *report, struct err
         return st;
     if ((st = recover_state(s, committed, err)) != ST_OK)
         return st;
-    tree_frontier(s->tree, &c->frontier);
     frontier_root(&c->frontier, &c->root);
     if (c->frontier.size == committed)
         log_note_frontier(s->log, &c->frontier);
@@ -326,6 +299,10 @@ enum status catch_up_finish(struct store *s, struct err *err)
     struct committer *c = &s->c;
     enum status st;
 
+    if (atomic_load(&s->tree_lag_is_short) && (st = tree_lag_finish(s, err)) != ST_OK)
+        return st;
+    if (!atomic_load(&s->lag_is_short))
+        return ST_OK;
     while (s->lag_at < c->applied_tx) {
         if ((st = index_feed_tx(s, s->lag_at + 1, add_to_index, s->index, err)) != ST_OK)
             return st;
@@ -342,7 +319,7 @@ enum status catch_up_finish(struct store *s, struct err *err)
     return ST_OK;
 }
 
-enum status rebuild_step(struct store *s, bool *more, struct err *err)
+static enum status index_step(struct store *s, bool *more, struct err *err)
 {
     enum status st = ST_OK;
 
@@ -363,6 +340,18 @@ enum status rebuild_step(struct store *s, bool *more, struct err *err)
         role_kick(s);
     }
     return ST_OK;
+}
+
+enum status rebuild_step(struct store *s, bool *more, struct err *err)
+{
+    bool tree_more = false;
+    enum status st = tree_rebuild_step(s, &tree_more, err);
+
+    *more = false;
+    if (st == ST_OK)
+        st = index_step(s, more, err);
+    *more = *more || tree_more;
+    return st;
 }
 
 enum status rebuild_find_gaps(struct store *s, struct err *err)

@@ -6,8 +6,9 @@
  *      free --take (CAS)--> held --give back--> free, then look at the inbox again: a draft pushed in between is ours or its pusher's
  *      held --pass--> held: handed to a blocked thread whose draft waits (WAITER_DRIVES), or to a pool thread; no gap
  *
- * A blocked thread spins a little (an asynchronous commit takes 2 us), lets others run (the role's holder may have lost its CPU), then sleeps on one
- * futex of the store; one wake per batch wakes all that sleep. A thread drives at most ROLE_BATCHES_MAX batches or ROLE_NS_MAX for others once its own draft is done. */
+ * A blocked thread spins for less than an asynchronous commit takes, so that more drafts join the next batch, lets others run (the role's holder may
+ * have lost its CPU), then sleeps on one futex of the store; one wake per batch wakes all that sleep. A thread drives at most ROLE_BATCHES_MAX batches or
+ * ROLE_NS_MAX for others once its own draft is done. A blocked thread's draft is freed by itself: docs/design/005-commit-and-merge-speed.md. */
 #include "store/store_internal.h"
 
 #include <assert.h>
@@ -17,7 +18,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { SPINS_ASYNC = 100, YIELDS_ASYNC = 3, PASS_SEARCH_MAX = 64 };
+enum { SPINS_ASYNC = 20, YIELDS_ASYNC = 3, PASS_SEARCH_MAX = 64, WAKE_BYTES = 64 << 10 };
 
 static void futex_wait(_Atomic uint32_t *word, uint32_t seen) { syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0); }
 static void futex_wake_all(_Atomic uint32_t *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0); }
@@ -120,8 +121,9 @@ static bool self_is_done(const struct waiter *self)
     return self != NULL && atomic_load_explicit(&self->state, memory_order_acquire) == WAITER_DONE;
 }
 
-/* The role is ours: batches until the queue is dry or it was handed on. Sleepers are woken at once where a sync follows, else after the role was
- * let go: a woken thread may push this one off the CPU, and nobody gets on while the role's holder does not run. */
+/* The role is ours: batches until the queue is dry or it was handed on. Sleepers are woken at once where the next batch takes long, so that they
+ * prepare what comes after it (a sync follows, or transactions are large), else after the role was let go: a woken thread may push this one off the
+ * CPU, and nobody gets on while the role's holder does not run. */
 static void role_drive(struct store *s, struct waiter *self, bool is_pool)
 {
     unsigned batches = 0;
@@ -134,7 +136,7 @@ static void role_drive(struct store *s, struct waiter *self, bool is_pool)
         atomic_store(&s->kicked, 0);
         inbox_empty(s);
         is_dry = !batch_run(s);
-        if (s->o.durability != STORE_ASYNC)
+        if (s->o.durability != STORE_ASYNC || s->c.batch_bytes >= WAKE_BYTES)
             wake_completed(s);
         if (is_dry) {
             batch_dry(s);
@@ -151,11 +153,11 @@ static void role_drive(struct store *s, struct waiter *self, bool is_pool)
             continue;
         /* From here on the work is for others. */
         if (others_since_ns == 0) {
-            others_since_ns = env_mono_ns(s->env);
+            others_since_ns = batch_clock(s);
             batches = 0;
         }
         inbox_empty(s);
-        if (s->c.waiting.first != NULL && (batches >= ROLE_BATCHES_MAX || env_mono_ns(s->env) - others_since_ns > ROLE_NS_MAX)) {
+        if (s->c.waiting.first != NULL && (batches >= ROLE_BATCHES_MAX || batch_clock(s) - others_since_ns > ROLE_NS_MAX)) {
             role_pass(s);
             break;
         }
@@ -209,13 +211,26 @@ void role_look_around(struct store *s)
         role_drive(s, NULL, true);
 }
 
-static void waiter_done(void *ctx, const struct store_draft *d, const struct store_result *r)
+static void result_finish(const struct store_draft *d, enum status st, struct store_result *r)
 {
-    struct waiter *w = ctx;
+    r->status = st;
+    r->err.status = st;
+    if (st == ST_OK) {
+        r->header = d->header;
+        r->alh = d->alh;
+    } else {
+        memset(&r->header, 0, sizeof r->header);
+        memset(&r->alh, 0, sizeof r->alh);
+    }
+}
 
-    (void)d;
-    *w->result = *r;
-    /* The last touch: the thread may be gone right after it. */
+/* The blocked thread reads the rest from its draft and frees it: less for the role's holder to do, and memory goes back where it came from. */
+static void waiter_done(struct waiter *w, enum status st, const struct err *err)
+{
+    w->result->status = st;
+    if (st != ST_OK && err != NULL)
+        w->result->err = *err;
+    /* The last touch: thread, waiter and draft may be gone right after it. */
     atomic_store_explicit(&w->state, WAITER_DONE, memory_order_release);
 }
 
@@ -224,10 +239,9 @@ void role_submit_wait(struct store *s, struct store_draft *d, struct store_resul
     struct waiter self = {WAITER_WAITS, out};
     int spins = s->o.durability == STORE_ASYNC && !d->wait_durable ? SPINS_ASYNC + YIELDS_ASYNC : 0;
 
+    out->err.text[0] = '\0';
+    out->err.os_errno = 0;
     d->waiter = &self;
-    d->done = waiter_done;
-    d->done_ctx = &self;
-    store_use(s);
     draft_enqueue(s, d);
     if (role_take(s))
         role_drive(s, &self, false);
@@ -253,35 +267,30 @@ void role_submit_wait(struct store *s, struct store_draft *d, struct store_resul
             atomic_fetch_sub(&s->sleepers, 1);
         }
     }
-    store_unuse(s);
+    result_finish(d, out->status, out);
+    draft_free(d);
 }
 
-/* Gives the result to whoever waits for it and frees the draft. Sleepers are woken once per batch, by the caller. */
+/* Gives the result to whoever waits for it; the draft is freed here or by the thread that is blocked in it. Sleepers are woken once per batch,
+ * by the caller. */
 void draft_complete(struct store_draft *d, enum status st, const struct err *err)
 {
     struct store *s = d->store;
     struct store_result r;
 
-    r.status = st;
-    if (st == ST_OK) {
-        r.err.status = ST_OK;
-        r.err.os_errno = 0;
-        r.err.text[0] = '\0';
-        r.header = d->header;
-        r.alh = d->alh;
-    } else {
-        memset(&r, 0, sizeof r);
-        r.status = st;
-        if (err != NULL)
-            r.err = *err;
-        r.err.status = st;
+    if (d->is_submitted)
+        queue_leave(s, d);
+    if (d->waiter != NULL) {
+        if (!atomic_load_explicit(&s->wake_wanted, memory_order_relaxed))
+            atomic_store_explicit(&s->wake_wanted, true, memory_order_relaxed);
+        waiter_done(d->waiter, st, err);
+        return;
     }
-    if (d->is_submitted) {
-        atomic_fetch_sub_explicit(&s->queue_length, 1, memory_order_relaxed);
-        atomic_fetch_sub_explicit(&s->queue_bytes, d->queued_bytes, memory_order_relaxed);
-    }
-    if (d->waiter != NULL)
-        atomic_store_explicit(&s->wake_wanted, true, memory_order_relaxed);
+    r.err.os_errno = 0;
+    r.err.text[0] = '\0';
+    if (st != ST_OK && err != NULL)
+        r.err = *err;
+    result_finish(d, st, &r);
     d->done(d->done_ctx, d, &r);
     draft_free(d);
 }

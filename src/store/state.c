@@ -120,6 +120,29 @@ done:
     return st;
 }
 
+enum status store_wait_tree(struct store *s, uint64_t tx_id, uint64_t deadline_mono_ns, struct err *err)
+{
+    enum status st = ST_OK;
+
+    if (tree_size(s->tree) >= tx_id || !tree_is_rebuilding(s))
+        return ST_OK;
+    store_use(s);
+    if (atomic_fetch_add(&s->waiters, 1) >= s->o.waiters_max) {
+        st = err_set(err, ST_LIMIT, 0, "watchers: max waiting limit exceeded");
+        goto done;
+    }
+    pthread_mutex_lock(&s->wait_lock);
+    while (st == ST_OK && tree_size(s->tree) < tx_id && tree_is_rebuilding(s))
+        st = wait_slice(s, deadline_mono_ns, err);
+    pthread_mutex_unlock(&s->wait_lock);
+    if (st == ST_TIMEOUT)
+        st = tree_rebuilding_error(s, err);
+done:
+    atomic_fetch_sub(&s->waiters, 1);
+    store_unuse(s);
+    return st;
+}
+
 enum status rebuilding_error(struct store *s, struct err *err)
 {
     return err_set(err, ST_BUSY, 0, "index of database %s is being rebuilt: %llu of %llu transactions", s->dir,
@@ -153,19 +176,24 @@ void store_health(struct store *s, struct store_health *out)
     memset(out, 0, sizeof *out);
     out->rebuilt = atomic_load(&s->rebuilt);
     out->to_rebuild = atomic_load(&s->to_rebuild);
+    if (atomic_load(&s->tree_lags))
+        tree_progress(s, &out->tree_rebuilt, &out->tree_to_rebuild);
     if (atomic_load(&s->is_damaged))
         out->kind = STORE_READ_ONLY_DAMAGED;
     else if (atomic_load(&s->is_failed))
         out->kind = STORE_READ_ONLY_FAILED;
     else if (atomic_load(&s->is_out_of_space))
         out->kind = STORE_DEGRADED;
-    else if (atomic_load(&s->indexed_limit) != UINT64_MAX)
+    else if (atomic_load(&s->indexed_limit) != UINT64_MAX || tree_is_rebuilding(s))
         out->kind = STORE_REBUILDING;
     else
         return;
     pthread_mutex_lock(&s->health_lock);
     if (out->kind == STORE_DEGRADED)
         snprintf(out->text, sizeof out->text, "no space left on device: writes wait");
+    else if (out->kind == STORE_REBUILDING && atomic_load(&s->indexed_limit) == UINT64_MAX)
+        snprintf(out->text, sizeof out->text, "the tree is being rebuilt: %llu of %llu transactions", (unsigned long long)out->tree_rebuilt,
+                 (unsigned long long)out->tree_to_rebuild);
     else if (out->kind == STORE_REBUILDING)
         snprintf(out->text, sizeof out->text, "the index is being rebuilt: %llu of %llu transactions", (unsigned long long)out->rebuilt,
                  (unsigned long long)out->to_rebuild);

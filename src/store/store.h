@@ -45,7 +45,7 @@ struct store_options {
 
 /* ST_BUSY: another process or handle has it ("database directory is in use by process N"). ST_UNSUPPORTED: newer format. Damage to
  * acknowledged data does not fail the open: the store is read-only then and store_health() names the damage. Opening never waits for an
- * index rebuild: that goes on in the background. */
+ * rebuild of index or tree: that goes on in the background. */
 MUST_USE enum status store_open(const struct store_options *o, struct store **out, struct err *err);
 /* Refuses new drafts, finishes queued ones, syncs, writes the close mark, releases the lock. Snapshots must be closed. */
 void store_close(struct store *s);
@@ -53,8 +53,9 @@ void store_close(struct store *s);
 enum store_health_kind { STORE_HEALTHY = 0, STORE_REBUILDING, STORE_DEGRADED /* out of space */, STORE_READ_ONLY_DAMAGED, STORE_READ_ONLY_FAILED };
 struct store_health {
     enum store_health_kind kind;
-    uint64_t rebuilt, to_rebuild; /* txs, while rebuilding */
-    char text[512];               /* what is wrong and where; empty when healthy */
+    uint64_t rebuilt, to_rebuild;           /* txs, while rebuilding the index */
+    uint64_t tree_rebuilt, tree_to_rebuild; /* the same of the tree; 0 when it was whole */
+    char text[512];                         /* what is wrong and where; empty when healthy */
 };
 void store_health(struct store *s, struct store_health *out);
 
@@ -129,6 +130,9 @@ MUST_USE enum status store_discard(struct store *s, uint64_t after_tx_id, struct
 /* --- waiting --- */
 /* Waits (blocking: worker threads only) until tx_id is visible and indexed. ST_TIMEOUT, ST_CLOSED, ST_LIMIT "watchers: max waiting limit exceeded". */
 MUST_USE enum status store_wait(struct store *s, uint64_t tx_id, uint64_t deadline_mono_ns, struct err *err);
+/* Waits likewise until proofs up to tx_id can be made: at once, unless a lost tree is being rebuilt. At the deadline ST_BUSY "tree of database x is
+ * being rebuilt: n of m transactions", which is also what proofs and roots answer without waiting. */
+MUST_USE enum status store_wait_tree(struct store *s, uint64_t tx_id, uint64_t deadline_mono_ns, struct err *err);
 /* Largest tx id covered by the key index without a gap (equal to visible_tx_id unless a rebuild is going on). */
 uint64_t store_indexed(struct store *s);
 
@@ -188,6 +192,16 @@ MUST_USE enum status store_import(struct store *s, struct bytes blob, bool skip_
 MUST_USE enum status store_truncate(struct store *s, uint64_t tx_id, uint64_t *freed_bytes, struct err *err);
 /* The second half alone: for replicas, whose history is the primary's. */
 MUST_USE enum status store_drop_values(struct store *s, uint64_t tx_id, uint64_t *freed_bytes, struct err *err);
+struct store_truncation {
+    uint64_t tx_id;
+    bool with_catalog;     /* as store_truncate(), else as store_drop_values() */
+    int64_t part_before_s; /* unix seconds: a file that is being written and begins before it is ended, for later truncations; 0 = no matter */
+    bool (*is_cancelled)(void *ctx);
+    void *ctx;
+};
+/* Either of them, in steps: ST_CANCELLED between two of them once is_cancelled (NULL allowed) says so; what went until then is gone and counted in
+ * *freed_bytes, also when it fails. tx_id 0: nothing goes, but files are ended. */
+MUST_USE enum status store_truncate_steps(struct store *s, const struct store_truncation *o, uint64_t *freed_bytes, struct err *err);
 MUST_USE enum status store_flush_index(struct store *s, struct err *err);
 MUST_USE enum status store_compact_index(struct store *s, struct err *err);
 /* One step of the work that otherwise runs in the background, on this thread: for simulations and tests. */

@@ -19,7 +19,7 @@
 
 enum {
     PRECOMMITTED_MAX = 1000, /* txs between committed and precommitted with external commit; also how far imports may run ahead */
-    DRAFT_INLINE = 4,        /* entries that need no allocation of their own */
+    DRAFT_INLINE = 1,        /* entries that need no allocation of their own */
     BOUNCES_MAX = 8,         /* re-reads on a worker before the committer reads itself */
     ROLE_BATCHES_MAX = 8,    /* batches a thread drives for others once its own draft is done */
     POOL_BATCHES_MAX = 32,   /* batches before a pool thread lets another database have its turn */
@@ -44,11 +44,11 @@ enum {
 /* --- drafts --- */
 enum draft_kind { DRAFT_TX = 0, DRAFT_IMPORT, DRAFT_ALLOW, DRAFT_DISCARD, DRAFT_SYNC };
 
-/* A thread that is blocked in store_commit() or a control call. Lives on its stack. */
+/* A thread that is blocked in store_commit() or a control call. Lives on its stack; the draft stays its own and is freed by it. */
 enum waiter_state { WAITER_WAITS = 0, WAITER_DRIVES /* the role was handed to it */, WAITER_DONE };
 struct waiter {
     _Atomic uint32_t state;
-    struct store_result *result;
+    struct store_result *result; /* status and error; the rest is read from the draft */
 };
 
 struct draft_meta { /* beside each entry */
@@ -96,15 +96,15 @@ struct store_draft {
     hash_t *digests;
     hash_t eh;
     struct tx_body *body;
-    struct tx_metadata tx_md;
     struct draft_condition *conditions;
     uint32_t condition_count, condition_cap;
     struct draft_read *reads;
     uint32_t read_count, read_cap;
     uint64_t checked_upto;
     uint64_t skipped_min; /* smallest read_tx_id that was left to recent; UINT64_MAX: none */
+    const char *refusal;  /* which condition did not hold; static */
 
-    struct tx_header header; /* DRAFT_IMPORT: as received; others: filled in when ordered */
+    struct tx_header header; /* DRAFT_IMPORT: as received; others: metadata as asked for, the rest filled in when ordered */
     hash_t alh;              /* of the ordered tx; DRAFT_ALLOW: the expected one */
     bool has_alh;            /* DRAFT_ALLOW */
     uint64_t control_tx_id;  /* DRAFT_ALLOW, DRAFT_DISCARD */
@@ -187,14 +187,18 @@ struct committer {
     struct draft_list waiting;  /* taken from the inbox, in order */
     struct draft_list imports;  /* waiting for their predecessor, by id */
     struct draft_list parked;   /* conditions that wait for the index to be rebuilt */
+    struct draft_list rootless; /* imports that name an old size of a tree that is being rebuilt */
     struct draft_list finished; /* applied, to be completed once the state is published */
+    struct draft_list refused;  /* conditions that a tx of the running batch broke, completed with it */
     struct draft_list durable;  /* applied, waiting for the next sync (asynchronous mode), by id */
     struct draft_list syncs;    /* DRAFT_SYNC and DRAFT_ALLOW of the running batch, done when it is through */
 
+    uint64_t look_ns;    /* when those who wait for an allowance are looked after again */
     uint64_t ordered_tx; /* last id given out */
     hash_t ordered_alh;
-    struct frontier frontier; /* of ordered_tx leaves */
-    hash_t root;              /* its root */
+    struct frontier frontier;     /* of ordered_tx leaves */
+    hash_t root;                  /* its root */
+    struct frontier lag_frontier; /* while the tree lags: of applied_tx leaves, in its place */
     int64_t newest_ts;
 
     struct pending *pending; /* ring: txs applied_tx+1 .. ordered_tx at [id & (pending_cap - 1)] */
@@ -224,6 +228,7 @@ struct committer {
 
     int64_t clock_wall_ns; /* last reading, for noticing jumps */
     uint64_t clock_mono_ns;
+    uint64_t batch_ns;         /* the clock as of the running batch, 0 = not read yet */
     uint64_t noted_bytes;      /* log_bytes_written() when the log was last told the frontier */
     uint64_t maintained_bytes; /* log_bytes_written() when maintenance was last asked for */
 
@@ -276,6 +281,7 @@ struct store {
     _Atomic bool has_waiting; /* the role was given back with drafts in the waiting list */
     _Atomic bool wake_wanted; /* a blocked thread's draft was completed */
     _Atomic uint64_t queue_length, queue_bytes;
+    _Atomic uint64_t queue_large_bytes; /* of them in drafts above QUEUE_SMALL_BYTES */
     _Atomic bool is_closing;
     _Atomic bool is_failed;  /* read-only for good: a write or sync failed */
     bool end_is_lost;        /* damage where the log ends: what the newest tx was is not known. Set while opening */
@@ -326,6 +332,10 @@ struct store {
     _Atomic bool index_lags, lag_is_short;
     uint64_t lag_at;
 
+    /* Likewise the tree: recover_tree.c. Set while opening; once lags is false it stays so. */
+    _Atomic bool tree_lags, tree_lag_is_short, tree_is_stopped;
+    uint64_t tree_lag_from, tree_lag_upto; /* its size at open, and what it was to be then */
+
     struct snapshot_shard snapshots[SNAPSHOT_SHARDS];
     _Atomic uint64_t damage_looked_ns;
 
@@ -365,6 +375,8 @@ void role_drive_job(struct pool_job *job);
 /* Closing: takes the role for good once nothing is left to be driven; false: try again. */
 bool role_take_dry(struct store *s, bool is_forced);
 void role_wake_sleepers(struct store *s);
+/* What the draft counted in the queue is given back. */
+void queue_leave(struct store *s, const struct store_draft *d);
 void draft_complete(struct store_draft *d, enum status st, const struct err *err);
 
 /* The rest is for the role's holder. */
@@ -389,6 +401,8 @@ MUST_USE enum status batch_ensure(struct store *s, struct err *err);
 void store_fail(struct store *s, const struct err *err);
 /* Arms the store's timer unless it is armed early enough. */
 void store_arm(struct store *s, uint64_t at_ns);
+/* The monotonic clock, read at most once per batch. */
+uint64_t batch_clock(struct store *s);
 /* When it may no longer wait: its own deadline, or the default one from now on. */
 uint64_t draft_deadline(struct store_draft *d, uint64_t now_ns);
 
@@ -429,7 +443,11 @@ MUST_USE enum status maintenance_flush(struct store *s, bool everything, struct 
 
 /* recover.c */
 MUST_USE enum status recover(struct store *s, const struct log_report *report, struct err *err);
-/* Ends the lag of the index; for the role's holder. */
+/* Read-only from here on; the first thing found is what store_health() tells. */
+void damage_note(struct store *s, const struct err *why);
+/* alh of a tx; of one that cannot be read any more its successor's header tells. */
+MUST_USE enum status recover_alh(struct store *s, uint64_t tx_id, uint64_t last, hash_t *alh, struct err *err);
+/* Ends the lag of tree and index where it is short; for the role's holder. */
 MUST_USE enum status catch_up_finish(struct store *s, struct err *err);
 /* Takes damaged runs out of use and notes their ranges. */
 MUST_USE enum status rebuild_find_gaps(struct store *s, struct err *err);
@@ -440,6 +458,23 @@ typedef enum status (*index_add)(void *ctx, const struct index_entry *entries, s
 MUST_USE enum status index_feed_tx(struct store *s, uint64_t tx_id, index_add add, void *ctx, struct err *err);
 /* false: no index covers it. */
 bool index_entry_of(uint64_t tx_id, uint32_t entry_index, const struct tx_entry *e, const struct kv_metadata *md, struct index_entry *out);
+
+/* recover_tree.c */
+/* Brings the tree to upto leaves, or notes that it lags; the committer's frontier is right in both cases. */
+MUST_USE enum status recover_tree(struct store *s, uint64_t upto, struct err *err);
+MUST_USE enum status tree_rebuild_step(struct store *s, bool *more, struct err *err);
+/* For the role's holder. */
+MUST_USE enum status tree_lag_finish(struct store *s, struct err *err);
+bool tree_is_rebuilding(struct store *s);
+/* Writers are faster than the rebuild; for the role's holder. */
+bool tree_is_outrun(struct store *s);
+/* In txs, since the open. */
+void tree_progress(struct store *s, uint64_t *rebuilt, uint64_t *to_rebuild);
+enum status tree_rebuilding_error(struct store *s, struct err *err);
+/* ST_BUSY: not yet; ST_CORRUPT: never, because of damage. */
+MUST_USE enum status tree_reaches(struct store *s, uint64_t size, struct err *err);
+/* Root of size <= applied_tx leaves; for the role's holder. ST_BUSY as above. */
+MUST_USE enum status tree_applied_root(struct store *s, uint64_t size, hash_t *root, struct err *err);
 
 /* proofs.c */
 MUST_USE enum status store_alh(struct store *s, uint64_t tx_id, hash_t *out, struct err *err);

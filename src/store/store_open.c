@@ -19,7 +19,7 @@ enum {
     CLOSE_POLL_NS = 200000,
     CLOSE_TRIES_MAX = 25000 /* 5 s: short memory may last */,
     SMALL_TAIL_TXS = 1000,
-    MEMTABLE_BYTES_DEFAULT = 16 << 20,
+    MEMTABLE_BYTES_DEFAULT = 64 << 20,
     MEMTABLE_BYTES_LEAST = 64 << 10
 };
 
@@ -338,7 +338,7 @@ enum status store_open(const struct store_options *o, struct store **out, struct
         goto done;
     state_publish(s);
     *out = s;
-    if (atomic_load(&s->indexed_limit) != UINT64_MAX)
+    if (atomic_load(&s->indexed_limit) != UINT64_MAX || tree_is_rebuilding(s))
         maintenance_kick(s);
     s = NULL;
 done:
@@ -369,7 +369,7 @@ static void pending_close(struct store *s)
             draft_complete(p->draft, ST_CLOSED, &err);
         p->draft = NULL;
     }
-    while ((d = list_pop(&c->finished)) != NULL || (d = list_pop(&c->syncs)) != NULL)
+    while ((d = list_pop(&c->finished)) != NULL || (d = list_pop(&c->refused)) != NULL || (d = list_pop(&c->syncs)) != NULL)
         draft_complete(d, ST_CLOSED, &err);
     role_wake_sleepers(s);
 }

@@ -61,7 +61,7 @@ static enum status catalog_draft(struct store *s, uint64_t tx_id, struct store_d
         return st;
     c.draft->is_internal = true;
     c.draft->wait_durable = true;
-    c.draft->tx_md.truncated_upto = tx_id;
+    c.draft->header.md.truncated_upto = tx_id;
     if ((st = store_snapshot_open(s, 0, &view, err)) != ST_OK)
         goto done;
     read_tx = store_snapshot_tx(view);
@@ -111,32 +111,76 @@ static enum status catalog_copy(struct store *s, uint64_t tx_id, struct err *err
     return st;
 }
 
-enum status store_drop_values(struct store *s, uint64_t tx_id, uint64_t *freed_bytes, struct err *err)
+/* --- values --- */
+
+/* Txs by which a step advances: few while values go, so that the lock is given back between segments and the end of the wait for a cancelled
+ * truncation is near; more and more while there is nothing to be done. */
+enum { STEP_TXS_LEAST = 256 };
+
+static enum status drop_step(struct store *s, uint64_t tx_id, uint64_t *freed_bytes, struct err *err)
 {
     uint64_t upto = 0;
     enum status st;
 
+    pthread_mutex_lock(&s->maintenance_lock);
+    st = log_truncate(s->log, tx_id, freed_bytes, &upto, err);
+    pthread_mutex_unlock(&s->maintenance_lock);
+    return st;
+}
+
+static enum status drop_all(struct store *s, const struct store_truncation *o, uint64_t *freed_bytes, struct err *err)
+{
+    uint64_t at = 0, step = STEP_TXS_LEAST, freed;
+    enum status st = ST_OK;
+
+    while (at < o->tx_id && st == ST_OK) {
+        if (o->is_cancelled != NULL && o->is_cancelled(o->ctx))
+            return err_set(err, ST_CANCELLED, 0, "truncation was interrupted; it goes on with the next one");
+        at = o->tx_id - at < step ? o->tx_id : at + step;
+        st = drop_step(s, at, &freed, err);
+        *freed_bytes += freed;
+        step = freed > 0 ? STEP_TXS_LEAST : step * 2;
+    }
+    return st;
+}
+
+enum status store_truncate_steps(struct store *s, const struct store_truncation *o, uint64_t *freed_bytes, struct err *err)
+{
+    enum status st;
+
     *freed_bytes = 0;
-    if (tx_id == 0 || tx_id > atomic_load(&s->durable_tx))
+    if (o->tx_id > atomic_load(&s->durable_tx))
         return err_set(err, ST_NOT_FOUND, 0, "tx not found");
     if ((st = store_writable(s, err)) != ST_OK)
         return st;
     store_use(s);
     pthread_mutex_lock(&s->maintenance_lock);
-    st = log_truncate(s->log, tx_id, freed_bytes, &upto, err);
+    st = log_truncate_begin(s->log, o->tx_id, o->part_before_s, err);
     pthread_mutex_unlock(&s->maintenance_lock);
+    if (st != ST_OK)
+        goto done;
+    if (o->tx_id > 0 && o->with_catalog && (st = catalog_copy(s, o->tx_id, err)) != ST_OK)
+        goto done;
+    st = drop_all(s, o, freed_bytes, err);
+done:
     store_unuse(s);
     return st;
 }
 
-enum status store_truncate(struct store *s, uint64_t tx_id, uint64_t *freed_bytes, struct err *err)
+static enum status truncate_plainly(struct store *s, uint64_t tx_id, bool with_catalog, uint64_t *freed_bytes, struct err *err)
 {
-    enum status st;
+    const struct store_truncation o = {.tx_id = tx_id, .with_catalog = with_catalog};
 
     *freed_bytes = 0;
-    if (tx_id == 0 || tx_id > atomic_load(&s->durable_tx))
-        return err_set(err, ST_NOT_FOUND, 0, "tx not found");
-    if ((st = catalog_copy(s, tx_id, err)) != ST_OK)
-        return st;
-    return store_drop_values(s, tx_id, freed_bytes, err);
+    return tx_id == 0 ? err_set(err, ST_NOT_FOUND, 0, "tx not found") : store_truncate_steps(s, &o, freed_bytes, err);
+}
+
+enum status store_drop_values(struct store *s, uint64_t tx_id, uint64_t *freed_bytes, struct err *err)
+{
+    return truncate_plainly(s, tx_id, false, freed_bytes, err);
+}
+
+enum status store_truncate(struct store *s, uint64_t tx_id, uint64_t *freed_bytes, struct err *err)
+{
+    return truncate_plainly(s, tx_id, true, freed_bytes, err);
 }

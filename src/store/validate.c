@@ -185,17 +185,24 @@ static enum status recent_switch_on(struct store *s, struct err *err)
     return st;
 }
 
-static const char *precondition_name(enum precondition_kind kind)
+static const char *precondition_text(enum precondition_kind kind)
 {
     switch (kind) {
     case KEY_MUST_EXIST:
-        return "KeyMustExist";
+        return "precondition failed: KeyMustExist";
     case KEY_MUST_NOT_EXIST:
-        return "KeyMustNotExist";
+        return "precondition failed: KeyMustNotExist";
     case KEY_NOT_MODIFIED_AFTER_TX:
-        return "KeyNotModifiedAfterTxID";
+        return "precondition failed: KeyNotModifiedAfterTxID";
     }
-    return "unknown";
+    return "precondition failed";
+}
+
+static enum validation refuse(struct store_draft *d, const char *text, struct err *err)
+{
+    d->refusal = text;
+    (void)err_set(err, ST_CONFLICT, 0, "%s", text);
+    return VALIDATION_FAILED;
 }
 
 static bool condition_holds(const struct store *s, const struct store_draft *d, const struct draft_condition *c, int64_t now_s)
@@ -260,6 +267,7 @@ enum validation conditions_validate(struct store *s, struct store_draft *d, int6
 {
     struct committer *c = &s->c;
 
+    d->refusal = NULL;
     c->conditions_ns = c->clock_mono_ns;
     if (atomic_load(&s->indexed_limit) != UINT64_MAX)
         return park(s, d);
@@ -277,16 +285,12 @@ enum validation conditions_validate(struct store *s, struct store_draft *d, int6
     }
     atomic_store(&s->recent_floor, c->recent.floor);
     for (uint32_t i = 0; i < d->condition_count; i++) {
-        if (!condition_holds(s, d, &d->conditions[i], now_s)) {
-            (void)err_set(err, ST_CONFLICT, 0, "precondition failed: %s", precondition_name(d->conditions[i].kind));
-            return VALIDATION_FAILED;
-        }
+        if (!condition_holds(s, d, &d->conditions[i], now_s))
+            return refuse(d, precondition_text(d->conditions[i].kind), err);
     }
     for (uint32_t i = 0; i < d->read_count; i++) {
-        if (!read_holds(s, &d->reads[i])) {
-            (void)conflict(err);
-            return VALIDATION_FAILED;
-        }
+        if (!read_holds(s, &d->reads[i]))
+            return refuse(d, "tx read conflict", err);
     }
     return VALIDATION_OK;
 }

@@ -205,6 +205,8 @@ enum status store_verify(struct store *s, bool (*bad)(void *ctx, uint64_t tx_id,
     v->alh = HASH_EMPTY;
     frontier_init(&v->frontier);
     arena_init(&v->arena, 65536, 0);
+    if ((st = store_wait_tree(s, state.tx_id, 0, err)) != ST_OK)
+        goto done;
     if (store_indexed(s) >= state.tx_id && state.tx_id > 0 && (st = index_snapshot_open(s->index, state.tx_id, &v->view, err)) != ST_OK)
         goto done;
     if ((st = log_scrub(s->log, log_bad, v, err)) == ST_OK)

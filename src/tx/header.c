@@ -119,7 +119,8 @@ enum status tx_header_decode(struct bytes in, struct tx_header *out, struct err 
     hash_read(&r, &out->eh);
     out->bl_tx_id = reader_u64be(&r);
     hash_read(&r, &out->bl_root);
-    if (!reader_done(&r) || out->entry_count == 0)
+    /* Only the record of a truncation may be without entries. */
+    if (!reader_done(&r) || (out->entry_count == 0 && out->md.truncated_upto == 0))
         return err_set(err, ST_INVALID, 0, "illegal arguments");
     if (out->bl_tx_id >= out->id)
         return err_set(err, ST_INVALID, 0, "illegal arguments: invalid BlTxID");

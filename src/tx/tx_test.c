@@ -204,6 +204,12 @@ static void header_refusals(void **state)
     bad[55] = 0; /* no entries */
     assert_int_equal(tx_header_decode(bytes_of(bad, len), &back, &err), ST_INVALID);
     assert_string_equal(err.text, "illegal arguments");
+    h.md.truncated_upto = 3; /* but the record of a truncation may be without */
+    h.entry_count = 0;
+    len = tx_header_encode(&h, bad);
+    assert_int_equal(tx_header_decode(bytes_of(bad, len), &back, &err), ST_OK);
+    assert_int_equal(back.entry_count, 0);
+    assert_int_equal(back.md.truncated_upto, 3);
 }
 
 static struct tx_entry entry_of(const char *key, const char *value, const char *md, size_t md_len)

@@ -67,6 +67,24 @@ static size_t block_bytes(size_t len) { return sizeof(struct block) + len; } /* 
 
 static_assert(SHARDS == 16, "shard_of() takes four bits");
 
+/* Held for some dozen instructions each time: a thread that finds it taken does better to try again at once than to sleep. */
+static int lock_init(pthread_mutex_t *lock)
+{
+#ifdef __GLIBC__
+    pthread_mutexattr_t attr;
+    int rc = pthread_mutexattr_init(&attr);
+
+    if (rc != 0)
+        return rc;
+    (void)pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ADAPTIVE_NP);
+    rc = pthread_mutex_init(lock, &attr);
+    pthread_mutexattr_destroy(&attr);
+    return rc;
+#else
+    return pthread_mutex_init(lock, NULL);
+#endif
+}
+
 enum status cache_create(struct vfs *v, struct budget *budget, unsigned handles_max, struct cache **out, struct err *err)
 {
     struct cache *c = NULL;
@@ -84,7 +102,7 @@ enum status cache_create(struct vfs *v, struct budget *budget, unsigned handles_
         goto failed;
     for (i = 0; i < SHARDS; i++) {
         struct shard *s = &c->shards[i];
-        int rc = pthread_mutex_init(&s->lock, NULL);
+        int rc = lock_init(&s->lock);
 
         locked += rc == 0;
         s->buckets = rc != 0 ? NULL : calloc(BUCKETS_MIN, sizeof(struct block *));
