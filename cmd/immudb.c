@@ -1,10 +1,11 @@
 /* The server program: options, pid file, log, signals. Everything else is in src/server.
  *
- * Exit codes: 0 stopped as asked; 1 anything else, with "Error: ..." on stderr. Signals: SIGTERM and SIGINT stop gracefully, a second one stops
- * waiting for running calls; SIGHUP is noted; SIGPIPE is ignored. */
+ * Exit codes: docs/configuration.md; whatever is not 0 comes with "Error: ..." on stderr. Signals: SIGTERM and SIGINT stop gracefully, a second one
+ * stops waiting for running calls, and during the start they end it at once; SIGHUP reads certificates again; SIGPIPE is ignored. */
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <pwd.h>
 #include <signal.h>
@@ -18,13 +19,22 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include "config/config.h"
 #include "config/logger.h"
 #include "server/server.h"
 
 extern char **environ;
 
-enum { PATH_MAX_LEN = 4096, DETACH_WAIT_S = 1 };
+enum { PATH_MAX_LEN = 4096, DETACH_WAIT_S = 1, MAPPED_ALONE_BYTES = 1 << 20 };
+enum exit_code {
+    EXIT_OTHER = 1, /* options, keys, modes, memory: what the published server gives for everything */
+    EXIT_ADDRESS = 10,
+    EXIT_FOLDER_IN_USE = 11,
+    EXIT_FORMAT = 12,
+    EXIT_DAMAGED = 13,
+    EXIT_DISK = 14
+};
 
 static const char LOGO[] = "  _                               _ _\n"
                            " (_)_ __ ___  _ __ ___  _   _  __| | |__\n"
@@ -218,8 +228,14 @@ static void stop(struct server *s, const sigset_t *signals)
     server_stop(s, true);
 }
 
+static void reload(struct server *s, struct logger *l)
+{
+    LOG_INFO_AT(l, "caught SIGHUP");
+    server_reload(s);
+}
+
 /* Waits for SIGTERM or SIGINT. */
-static const char *wait_for_end(struct logger *l, const sigset_t *signals)
+static const char *wait_for_end(struct server *s, struct logger *l, const sigset_t *signals)
 {
     for (;;) {
         int signo = sigwaitinfo(signals, NULL);
@@ -229,8 +245,99 @@ static const char *wait_for_end(struct logger *l, const sigset_t *signals)
         if (signo == SIGINT)
             return "SIGINT";
         if (signo == SIGHUP)
-            LOG_INFO_AT(l, "caught SIGHUP: options and certificates are read at the start only");
+            reload(s, l);
     }
+}
+
+/* --- starting --- */
+
+/* Opening large databases may take a while. Nothing is acknowledged before the first call is let in, and what was begun in the files is put right by
+ * the next start as after a power cut: so a signal may end the process at once. */
+enum phase { PHASE_STARTING, PHASE_OPEN, PHASE_ENDING };
+struct starting {
+    struct logger *logger;
+    const char *pidfile; /* "" = none */
+    sigset_t signals;
+    _Atomic int phase; /* enum phase */
+    _Atomic bool is_over, has_hup;
+};
+
+static bool phase_take(struct starting *st, enum phase next)
+{
+    int expected = PHASE_STARTING;
+
+    return atomic_compare_exchange_strong(&st->phase, &expected, (int)next);
+}
+
+/* server_start.may_open: from here on signals stop gracefully. */
+static bool may_open(void *ctx) { return phase_take(ctx, PHASE_OPEN); }
+
+static void *watch_start(void *arg)
+{
+    const struct timespec slice = {.tv_nsec = 20000000};
+    struct starting *st = arg;
+    int signo;
+
+    while (!atomic_load(&st->is_over)) {
+        if ((signo = sigtimedwait(&st->signals, NULL, &slice)) == SIGHUP) {
+            atomic_store(&st->has_hup, true);
+        } else if (signo == SIGTERM || signo == SIGINT) {
+            if (!phase_take(st, PHASE_ENDING)) {
+                (void)kill(getpid(), signo); /* the start was faster: it is for wait_for_end() */
+                break;
+            }
+            LOG_INFO_AT(st->logger, "caught %s during the start: ended", signo == SIGTERM ? "SIGTERM" : "SIGINT");
+            if (st->pidfile[0] != '\0')
+                unlink(st->pidfile);
+            fflush(NULL);
+            _exit(0);
+        }
+    }
+    return NULL;
+}
+
+static int exit_code(enum status st, enum start_stage stage)
+{
+    switch (st) {
+    case ST_BUSY:
+        return stage == START_FOLDER ? EXIT_FOLDER_IN_USE : EXIT_ADDRESS;
+    case ST_UNSUPPORTED:
+        return EXIT_FORMAT;
+    case ST_CORRUPT:
+        return EXIT_DAMAGED;
+    case ST_IO:
+        return stage == START_LISTENERS ? EXIT_ADDRESS : EXIT_DISK;
+    case ST_NO_SPACE:
+        return EXIT_DISK;
+    default:
+        return EXIT_OTHER;
+    }
+}
+
+/* *code on failure. */
+static struct server *start(const struct config *c, struct logger *l, const sigset_t *signals, int *code)
+{
+    struct starting starting = {.logger = l, .pidfile = c->pidfile, .signals = *signals};
+    struct server_start how = {.may_open = may_open, .ctx = &starting};
+    struct server *server = NULL;
+    pthread_t watcher;
+    bool has_watcher = pthread_create(&watcher, NULL, watch_start, &starting) == 0;
+    enum status st;
+    struct err err;
+
+    if ((st = server_start_with(c, l, &how, &server, &err)) != ST_OK && !phase_take(&starting, PHASE_OPEN))
+        pause(); /* the watcher ends the process */
+    atomic_store(&starting.is_over, true);
+    if (has_watcher)
+        pthread_join(watcher, NULL);
+    if (st != ST_OK) {
+        LOG_ERROR_AT(l, "%s", err.text);
+        error(err.text);
+        *code = exit_code(st, how.stage);
+    } else if (atomic_load(&starting.has_hup)) {
+        reload(server, l);
+    }
+    return server;
 }
 
 static void announce(const struct config *c, struct logger *l)
@@ -253,36 +360,41 @@ static void announce(const struct config *c, struct logger *l)
     free(version);
 }
 
-static int run(const struct config *c, struct logger *l)
+/* Before the first thread, and before there is a pid file that a signal could leave behind. */
+static void block_signals(sigset_t *signals)
 {
-    struct server *server = NULL;
+    sigemptyset(signals);
+    sigaddset(signals, SIGTERM);
+    sigaddset(signals, SIGINT);
+    sigaddset(signals, SIGHUP);
+    sigprocmask(SIG_BLOCK, signals, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+static int run(const struct config *c, struct logger *l, const sigset_t *signals)
+{
+    struct server *server;
     const char *signal_name;
-    sigset_t signals;
-    struct err err;
+    int code = EXIT_OTHER;
     char *block;
 
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGHUP);
-    sigprocmask(SIG_BLOCK, &signals, NULL); /* before the first thread */
-    signal(SIGPIPE, SIG_IGN);
+    /* Large requests and answers go back to the system when they are freed; by itself glibc would keep up to 32 MiB of each. */
+    mallopt(M_MMAP_THRESHOLD, MAPPED_ALONE_BYTES);
     raise_file_limit(l);
     announce(c, l);
-    if (server_start(c, l, &server, &err) != ST_OK) {
-        LOG_ERROR_AT(l, "%s", err.text);
-        return error(err.text);
-    }
+    LOG_INFO_AT(l, "SHA-256 by %s", sha256_backend());
+    if ((server = start(c, l, signals, &code)) == NULL)
+        return code;
     if (strcmp(c->logformat, "json") != 0 || c->logfile[0] != '\0') {
         printf("\033[32myou can now use immuadmin and immuclient CLIs to login with the immudb superadmin user and start using immudb.\033[0m\n");
         fflush(stdout);
     }
-    signal_name = wait_for_end(l, &signals);
+    signal_name = wait_for_end(server, l, signals);
     LOG_INFO_AT(l, "caught %s", signal_name);
     if ((block = config_block(c)) != NULL)
         logger_block(l, LOG_INFO, __FILE__, __LINE__, __func__, "stopping immudb:", block);
     free(block);
-    stop(server, &signals);
+    stop(server, signals);
     LOG_INFO_AT(l, "shutdown completed");
     return 0;
 }
@@ -335,6 +447,7 @@ int main(int argc, char **argv)
     struct config *c = NULL;
     struct logger *l = NULL;
     bool has_pid_file = false;
+    sigset_t signals;
     struct err err;
     int code;
 
@@ -350,6 +463,7 @@ int main(int argc, char **argv)
         code = detach(argc, argv);
         goto done;
     }
+    block_signals(&signals);
     if (c->pidfile[0] != '\0') {
         if (pid_file_write(c->pidfile, &err) != 0) {
             code = error(err.text);
@@ -357,7 +471,7 @@ int main(int argc, char **argv)
         }
         has_pid_file = true;
     }
-    code = log_open_configured(c, &l, &err) == ST_OK ? run(c, l) : error(err.text);
+    code = log_open_configured(c, &l, &err) == ST_OK ? run(c, l, &signals) : error(err.text);
     if (has_pid_file)
         unlink(c->pidfile);
 done:

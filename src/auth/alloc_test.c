@@ -117,7 +117,7 @@ static void test_tables(void **state)
         enum status st;
 
         alloc_fail_arm(n, false);
-        st = auth_open(f->store, &o, 1, &a, NULL);
+        st = auth_open(f->store, &o, &(struct auth_options){.login_threads = 1}, &a, NULL);
         if (!alloc_fail_disarm()) {
             assert_int_equal(st, ST_OK);
             auth_close(a);

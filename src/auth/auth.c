@@ -3,7 +3,8 @@
 
 #include <stdlib.h>
 
-enum status auth_open(struct store *systemdb, const struct sessions_options *sessions, unsigned login_threads, struct auth **out, struct err *err)
+enum status auth_open(struct store *systemdb, const struct sessions_options *sessions, const struct auth_options *o, struct auth **out,
+                      struct err *err)
 {
     struct auth *a = calloc(1, sizeof *a);
     enum status st;
@@ -12,7 +13,8 @@ enum status auth_open(struct store *systemdb, const struct sessions_options *ses
     if (a == NULL)
         return err_set(err, ST_NOMEM, 0, "opening users: out of memory");
     if ((st = users_open(systemdb, sessions->env, &a->users, err)) == ST_OK && (st = sessions_open(sessions, &a->sessions, err)) == ST_OK &&
-        (st = token_cache_open(&a->tokens, err)) == ST_OK && (st = logins_open(a->users, sessions->env, login_threads, &a->logins, err)) == ST_OK) {
+        (st = token_cache_open(&a->tokens, err)) == ST_OK &&
+        (st = logins_open(a->users, sessions->env, o->login_threads, o->login_attempts_per_minute, &a->logins, err)) == ST_OK) {
         *out = a;
         return ST_OK;
     }

@@ -13,8 +13,12 @@ struct auth {
     struct token_cache *tokens;
 };
 
+struct auth_options {
+    unsigned login_threads;
+    uint32_t login_attempts_per_minute; /* logins.h */
+};
 /* Everything but the session limits comes with its defaults. */
-MUST_USE enum status auth_open(struct store *systemdb, const struct sessions_options *sessions, unsigned login_threads, struct auth **out,
+MUST_USE enum status auth_open(struct store *systemdb, const struct sessions_options *sessions, const struct auth_options *o, struct auth **out,
                                struct err *err);
 /* Waits for running password checks. NULL is allowed. */
 void auth_close(struct auth *a);

@@ -58,7 +58,7 @@ static inline struct fixture *fixture_open(uint32_t sessions_max)
     assert_int_equal(runtime_create(&o, &f->runtime, NULL), ST_OK);
     fixture_open_store(f);
     s.env = &f->env;
-    assert_int_equal(auth_open(f->store, &s, 2, &f->auth, NULL), ST_OK);
+    assert_int_equal(auth_open(f->store, &s, &(struct auth_options){.login_threads = 2, .login_attempts_per_minute = 30}, &f->auth, NULL), ST_OK);
     return f;
 }
 

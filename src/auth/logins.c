@@ -27,10 +27,12 @@ struct logins {
     struct login *running;
     size_t running_count, follower_count;
     struct remembered memory[MEMORY_SLOTS];
+    struct attempts attempts;
     struct login_stats stats;
 };
 
-enum status logins_open(struct users *users, const struct env *env, unsigned threads, struct logins **out, struct err *err)
+enum status logins_open(struct users *users, const struct env *env, unsigned threads, uint32_t attempts_per_minute, struct logins **out,
+                        struct err *err)
 {
     struct logins *l = calloc(1, sizeof *l);
     enum status st;
@@ -41,6 +43,7 @@ enum status logins_open(struct users *users, const struct env *env, unsigned thr
     l->users = users;
     l->env = env;
     env_random(env, l->key, sizeof l->key);
+    attempts_init(&l->attempts, env, attempts_per_minute);
     if (pthread_mutex_init(&l->lock, NULL) != 0) {
         st = err_set(err, ST_NOMEM, 0, "opening the login queue: no lock");
         goto failed;
@@ -161,6 +164,7 @@ static void check(struct login *login)
     } else if (!record->is_active) {
         login->outcome = LOGIN_INACTIVE;
     } else {
+        users_add_verifier(login->logins->users, who, record, login->password);
         login->outcome = LOGIN_RIGHT;
         login->who = who;
         login->record = record;
@@ -180,6 +184,22 @@ static void finish(struct login *login, const struct login *lead)
     }
 }
 
+/* Under the lock. What the outcome means for the allowances. */
+static void settle(struct logins *l, const struct login *login)
+{
+    uint64_t now_ns = env_mono_ns(l->env);
+    const struct login *follower;
+
+    if (login->outcome == LOGIN_WRONG_PASSWORD || login->outcome == LOGIN_UNKNOWN_USER)
+        return;
+    attempts_give_back(&l->attempts, login->from, login->user, now_ns);
+    if (login->outcome != LOGIN_RIGHT)
+        return;
+    attempts_known(&l->attempts, login->from, login->user, now_ns);
+    for (follower = login->followers; follower != NULL; follower = follower->next_follower)
+        attempts_known(&l->attempts, follower->from, follower->user, now_ns);
+}
+
 static void run(struct pool_job *job)
 {
     struct login *login = (struct login *)((char *)job - offsetof(struct login, job)), *follower, *next, **at;
@@ -194,6 +214,7 @@ static void run(struct pool_job *job)
     l->running_count--;
     if (login->outcome == LOGIN_RIGHT)
         remember(l, login->fingerprint, login->who, login->epoch);
+    settle(l, login);
     follower = login->followers;
     login->followers = NULL;
     for (next = follower; next != NULL; next = next->next_follower)
@@ -207,41 +228,45 @@ static void run(struct pool_job *job)
     login->done(login); /* last: the login may be gone afterwards */
 }
 
-/* Length of the address without its port. */
-static size_t address_len(const char *address)
-{
-    const char *colon = strrchr(address, ':');
-
-    return colon != NULL ? (size_t)(colon - address) : strlen(address);
-}
-
 /* Under the lock. May this login have a place in the queue? */
 static bool has_share(const struct logins *l, const struct login *login)
 {
-    size_t same_address = 0, same_user = 0, len = address_len(login->address);
+    size_t same_address = 0, half;
     const struct login *other;
 
     if (l->running_count >= LOGIN_QUEUE_MAX)
         return false;
-    for (other = l->running; other != NULL; other = other->next_running) {
-        same_address += address_len(other->address) == len && memcmp(other->address, login->address, len) == 0;
-        same_user += bytes_equal(other->user, login->user);
-    }
-    return same_address < LOGIN_SHARE_MAX && same_user < LOGIN_SHARE_MAX;
+    for (other = l->running; other != NULL; other = other->next_running)
+        same_address += bytes_equal(other->from, login->from);
+    half = (LOGIN_QUEUE_MAX - l->running_count) / 2;
+    return same_address == 0 || (same_address < LOGIN_SHARE_MAX && same_address < half);
+}
+
+static enum status too_many_failures(uint64_t wait_ns, struct err *err)
+{
+    return err_set(err, ST_LIMIT, 0, "too many failed logins: try again in %llu s", (unsigned long long)((wait_ns + 999999999) / 1000000000));
 }
 
 enum status logins_check(struct logins *l, struct login *login, struct err *err)
 {
     struct login *other;
     struct user *who;
-    enum { KNOWN, FOLLOWS, QUEUED, REFUSED } what = REFUSED;
+    enum { KNOWN, FOLLOWS, QUEUED, REFUSED, LIMITED } what = REFUSED;
+    uint64_t now_ns = env_mono_ns(l->env), wait_ns;
 
     login->logins = l;
     login->who = NULL;
     login->record = NULL;
     login->followers = NULL;
     fingerprint(l, login, login->fingerprint);
+    login->from = attempts_address(login->address, login->address_text);
     pthread_mutex_lock(&l->lock);
+    /* First of all, or the memory would tell guesses apart at no cost. */
+    if ((wait_ns = attempts_wait_ns(&l->attempts, login->from, login->user, now_ns)) > 0) {
+        what = LIMITED;
+        l->stats.limited++;
+        goto decided;
+    }
     if ((who = recall(l, login->fingerprint)) != NULL) {
         what = KNOWN;
         l->stats.remembered++;
@@ -261,14 +286,17 @@ enum status logins_check(struct logins *l, struct login *login, struct err *err)
         login->next_running = l->running;
         l->running = login;
         l->running_count++;
+        attempts_charge(&l->attempts, login->from, login->user, now_ns);
     } else {
         l->stats.refused++;
     }
 decided:
     pthread_mutex_unlock(&l->lock);
+    if (what == LIMITED)
+        return too_many_failures(wait_ns, err);
     if (what == REFUSED)
-        return err_set(err, ST_LIMIT, 0, "too many logins are waiting (at most %d, %d from one address or for one user); try again later",
-                       LOGIN_QUEUE_MAX, LOGIN_SHARE_MAX);
+        return err_set(err, ST_LIMIT, 0, "too many logins are waiting (at most %d, %d from one address); try again later", LOGIN_QUEUE_MAX,
+                       LOGIN_SHARE_MAX);
     if (what == QUEUED) {
         login->job.run = run;
         pool_submit(l->pool, &login->job);
@@ -280,6 +308,33 @@ decided:
         login->done(login);
     }
     return ST_OK;
+}
+
+enum status logins_attempt_begin(struct logins *l, const char *peer, struct bytes user, struct err *err)
+{
+    char text[ATTEMPTS_ADDRESS_MAX];
+    struct bytes from = attempts_address(peer, text);
+    uint64_t now_ns = env_mono_ns(l->env), wait_ns;
+
+    pthread_mutex_lock(&l->lock);
+    if ((wait_ns = attempts_wait_ns(&l->attempts, from, user, now_ns)) > 0)
+        l->stats.limited++;
+    else
+        attempts_charge(&l->attempts, from, user, now_ns);
+    pthread_mutex_unlock(&l->lock);
+    return wait_ns == 0 ? ST_OK : too_many_failures(wait_ns, err);
+}
+
+void logins_attempt_end(struct logins *l, const char *peer, struct bytes user, bool is_right)
+{
+    char text[ATTEMPTS_ADDRESS_MAX];
+    struct bytes from = attempts_address(peer, text);
+
+    if (!is_right)
+        return;
+    pthread_mutex_lock(&l->lock);
+    attempts_give_back(&l->attempts, from, user, env_mono_ns(l->env));
+    pthread_mutex_unlock(&l->lock);
 }
 
 void logins_stats(struct logins *l, struct login_stats *out)

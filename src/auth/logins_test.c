@@ -140,7 +140,7 @@ static void test_memory(void **state)
 static void test_shares(void **state)
 {
     struct fixture *f = fixture_open(4);
-    static struct login queue[2 * LOGIN_QUEUE_MAX];
+    static struct login queue[2 * LOGIN_QUEUE_MAX], last;
     static char users[2 * LOGIN_QUEUE_MAX][16], addresses[2 * LOGIN_QUEUE_MAX][32];
     struct err err;
     size_t i, accepted = 0;
@@ -155,14 +155,17 @@ static void test_shares(void **state)
     }
     assert_int_equal(accepted, LOGIN_SHARE_MAX);
     assert_non_null(strstr(err.text, "too many logins"));
-    /* Another address still gets in, whatever its port; one user from many addresses has a share, too. */
-    for (i = 0; i < LOGIN_SHARE_MAX + 5; i++) {
-        snprintf(addresses[i], sizeof addresses[i], "10.0.1.%zu:9", i);
-        snprintf(users[LOGIN_QUEUE_MAX + i], sizeof users[0], "pw%zu", i);
-        queue[LOGIN_QUEUE_MAX + i] = login_of("one", users[LOGIN_QUEUE_MAX + i], addresses[i]);
+    /* A second one, ports do not count, gets less the fuller the queue is: there is a place left for every other address. */
+    for (i = 0; i < LOGIN_QUEUE_MAX; i++) {
+        snprintf(addresses[i], sizeof addresses[i], "10.0.1.%zu:%zu", i % 2, i);
+        queue[LOGIN_QUEUE_MAX + i] = login_of(users[i], "other", addresses[i]);
         accepted += logins_check(f->auth->logins, &queue[LOGIN_QUEUE_MAX + i], &err) == ST_OK;
     }
-    assert_int_equal(accepted, 2 * LOGIN_SHARE_MAX);
+    assert_in_range(accepted, LOGIN_SHARE_MAX + 20, LOGIN_QUEUE_MAX - 10);
+    snprintf(addresses[0], sizeof addresses[0], "10.0.2.1:9");
+    last = login_of("u0", "mine", addresses[0]);
+    assert_int_equal(logins_check(f->auth->logins, &last, &err), ST_OK);
+    accepted++;
     set_held(false);
     wait_done((int)accepted);
     assert_true(stats_of(f).refused > 0);
@@ -217,10 +220,50 @@ static void test_followers(void **state)
     fixture_close(f);
 }
 
+/* Wrong passwords are used up, the right one waits then, too, also when it was right a moment ago; other addresses and other names do not. */
+static void test_attempts(void **state)
+{
+    struct fixture *f = fixture_open(4);
+    struct login l;
+    struct err err;
+    int i;
+
+    (void)state;
+    fixture_add_user(f, "good", "pw", "d", PERMISSION_READ, true);
+    fixture_add_user(f, "asleep", "pw", "d", PERMISSION_READ, false);
+    l = check(f, "good", "pw");
+    user_record_unref(l.record);
+    for (i = 0; i < 30; i++)
+        assert_int_equal(check(f, "good", i % 2 == 0 ? "wrong" : "bad").outcome, LOGIN_WRONG_PASSWORD);
+    l = login_of("good", "pw", "10.0.0.1:9");
+    assert_int_equal(logins_check(f->auth->logins, &l, &err), ST_LIMIT);
+    assert_string_equal(err.text, "too many failed logins: try again in 2 s");
+    assert_int_equal(logins_attempt_begin(f->auth->logins, "10.0.0.1:10", bytes_str("good"), &err), ST_LIMIT);
+    assert_int_equal(stats_of(f).limited, 2);
+    for (i = 0; i < 30; i++) /* no failures: the password is right */
+        assert_int_equal(check(f, "asleep", "pw").outcome, LOGIN_INACTIVE);
+    assert_int_equal(logins_attempt_begin(f->auth->logins, "10.0.0.1:10", bytes_str("asleep"), &err), ST_OK);
+    logins_attempt_end(f->auth->logins, "10.0.0.1:10", bytes_str("asleep"), true);
+    set_held(false);
+    l = login_of("good", "pw", "10.0.0.2:9");
+    assert_int_equal(logins_check(f->auth->logins, &l, &err), ST_OK);
+    wait_done(1);
+    assert_int_equal(l.outcome, LOGIN_RIGHT);
+    user_record_unref(l.record);
+    f->mono_ns += UINT64_C(2000000000);
+    l = check(f, "good", "pw");
+    assert_int_equal(l.outcome, LOGIN_RIGHT);
+    user_record_unref(l.record);
+    for (i = 0; i < 30; i++)
+        assert_int_equal(logins_attempt_begin(f->auth->logins, "10.0.0.9:10", bytes_str("x"), &err), ST_OK);
+    assert_int_equal(logins_attempt_begin(f->auth->logins, "10.0.0.9:10", bytes_str("x"), &err), ST_LIMIT);
+    fixture_close(f);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_outcomes), cmocka_unit_test(test_memory), cmocka_unit_test(test_shares),
-                                       cmocka_unit_test(test_queue_bound), cmocka_unit_test(test_followers)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_outcomes),    cmocka_unit_test(test_memory),    cmocka_unit_test(test_shares),
+                                       cmocka_unit_test(test_queue_bound), cmocka_unit_test(test_followers), cmocka_unit_test(test_attempts)};
 
     return cmocka_run_group_tests_name("logins", tests, NULL, NULL);
 }

@@ -1,7 +1,7 @@
 /* Reads through a snapshot, writes through a draft of one entry; see systemdb.h. */
 #include "auth/systemdb.h"
 
-#include <stdlib.h>
+#include <assert.h>
 
 enum { SCAN_ARENA_CHUNK = 4096, PLAIN_PREFIX = 0x00 };
 
@@ -71,20 +71,49 @@ done:
     return st;
 }
 
-static enum status commit_entry(struct store *s, struct bytes key, const struct kv_metadata *md, struct bytes store_value, struct bytes extra,
-                                struct err *err)
+/* 0x00 || text, in the arena; the draft borrows it. */
+static enum status prefixed(struct arena *arena, struct bytes text, struct bytes *out, struct err *err)
 {
-    uint8_t store_key[SYSTEMDB_KEY_LEN_MAX + 1];
-    struct store_draft *draft = NULL, *submitted;
-    struct store_result result;
+    uint8_t *copy = arena_alloc(arena, text.len + 1);
+
+    *out = bytes_of(copy, text.len + 1);
+    if (copy == NULL)
+        return err_set(err, ST_NOMEM, 0, "writing a record of systemdb: out of memory");
+    copy[0] = PLAIN_PREFIX;
+    if (text.len > 0)
+        memcpy(copy + 1, text.data, text.len);
+    return ST_OK;
+}
+
+/* md: NULL, or a deletion mark, which has no value at all. */
+static enum status entry_set(struct store_draft *draft, struct arena *arena, const struct systemdb_record *record, const struct kv_metadata *md,
+                             struct err *err)
+{
+    struct bytes key, value = bytes_of(NULL, 0);
     enum status st;
 
-    if ((st = store_key_of(key, store_key, err)) != ST_OK)
-        goto done;
+    if (record->key.len == 0 || record->key.len > SYSTEMDB_KEY_LEN_MAX)
+        return err_set(err, ST_INVALID, 0, "systemdb key of %zu bytes", record->key.len);
+    if ((st = prefixed(arena, record->key, &key, err)) != ST_OK || (md == NULL && (st = prefixed(arena, record->value, &value, err)) != ST_OK))
+        return st;
+    return draft_set(draft, key, md, value, err);
+}
+
+static enum status commit_all(struct store *s, const struct systemdb_record *records, size_t count, const struct kv_metadata *md, struct bytes extra,
+                              struct err *err)
+{
+    struct store_draft *draft = NULL, *submitted;
+    struct store_result result;
+    struct arena arena;
+    enum status st;
+    size_t i;
+
+    arena_init(&arena, SCAN_ARENA_CHUNK, 0);
     if ((st = draft_create(s, &draft, err)) != ST_OK)
         goto done;
-    if ((st = draft_set(draft, bytes_of(store_key, key.len + 1), md, store_value, err)) != ST_OK)
-        goto done;
+    for (i = 0; i < count; i++)
+        if ((st = entry_set(draft, &arena, &records[i], md, err)) != ST_OK)
+            goto done;
     if (extra.len > 0)
         draft_set_extra(draft, extra);
     submitted = draft;
@@ -95,29 +124,26 @@ static enum status commit_entry(struct store *s, struct bytes key, const struct 
 done:
     if (draft != NULL)
         draft_free(draft);
+    arena_free(&arena);
     return st;
+}
+
+enum status systemdb_put_all(struct store *s, const struct systemdb_record *records, size_t count, struct bytes extra, struct err *err)
+{
+    assert(count > 0 && count <= SYSTEMDB_RECORDS_MAX);
+    return commit_all(s, records, count, NULL, extra, err);
 }
 
 enum status systemdb_put(struct store *s, struct bytes key, struct bytes value, struct bytes extra, struct err *err)
 {
-    uint8_t *store_value = malloc(value.len + 1);
-    enum status st;
-
-    if (store_value == NULL)
-        return err_set(err, ST_NOMEM, 0, "writing a record of systemdb: out of memory");
-    store_value[0] = PLAIN_PREFIX;
-    if (value.len > 0)
-        memcpy(store_value + 1, value.data, value.len);
-    st = commit_entry(s, key, NULL, bytes_of(store_value, value.len + 1), extra, err);
-    free(store_value);
-    return st;
+    return systemdb_put_all(s, &(struct systemdb_record){key, value}, 1, extra, err);
 }
 
 enum status systemdb_delete(struct store *s, struct bytes key, struct err *err)
 {
     const struct kv_metadata deleted = {.is_deleted = true};
 
-    return commit_entry(s, key, &deleted, bytes_of(NULL, 0), bytes_of(NULL, 0), err);
+    return commit_all(s, &(struct systemdb_record){.key = key}, 1, &deleted, bytes_of(NULL, 0), err);
 }
 
 enum status systemdb_scan(struct store *s, struct bytes prefix,

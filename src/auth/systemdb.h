@@ -9,12 +9,20 @@
 
 #define SYSTEMDB_USER_PREFIX 0x01
 #define SYSTEMDB_SETTINGS_PREFIX 0x02
+#define SYSTEMDB_VERIFIER_PREFIX 0x03 /* our own: the published server passes over it */
 #define SYSTEMDB_KEY_LEN_MAX 1023
+
+struct systemdb_record {
+    struct bytes key, value; /* logical */
+};
 
 /* The value is allocated in the arena. ST_NOT_FOUND "tbtree: key not found" also for deleted ones. */
 MUST_USE enum status systemdb_get(struct store *s, struct bytes key, struct arena *arena, struct bytes *value, uint64_t *tx_id, struct err *err);
 /* One tx with one entry; returns once it is durable and indexed. extra: tx metadata, may be empty. */
 MUST_USE enum status systemdb_put(struct store *s, struct bytes key, struct bytes value, struct bytes extra, struct err *err);
+/* The same with several entries, at most SYSTEMDB_RECORDS_MAX, in one tx. */
+#define SYSTEMDB_RECORDS_MAX 2
+MUST_USE enum status systemdb_put_all(struct store *s, const struct systemdb_record *records, size_t count, struct bytes extra, struct err *err);
 /* One tx with a deletion mark. */
 MUST_USE enum status systemdb_delete(struct store *s, struct bytes key, struct err *err);
 /* Calls visit for each live record whose key begins with prefix, in key order; key (with its prefix) and value are borrowed for the call. visit

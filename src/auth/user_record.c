@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "auth/base64.h"
+#include "base/hash.h"
 
 enum { RECORD_ARENA_CHUNK = 1024, RECORD_ARENA_MAX = 64 << 20, HASH_TEXT_MAX = 80 };
 
@@ -96,6 +97,8 @@ struct user_record *user_record_copy(const struct user_record *r)
     if (c == NULL)
         return NULL;
     memcpy(c->hash, r->hash, sizeof c->hash);
+    c->scram = r->scram;
+    c->has_scram = r->has_scram;
     c->has_privileges = r->has_privileges;
     c->is_active = r->is_active;
     c->created_at = r->created_at;
@@ -314,7 +317,82 @@ done:
     return st == ST_OK ? ST_OK : err_while(err, st, "reading the record of user %.*s", (int)(name.len < 64 ? name.len : 64), (const char *)name.data);
 }
 
+/* --- the verifier --- */
+
+enum { DIGEST_BYTES = 16, DIGEST_TEXT_LEN = 24 };
+
+static void hash_digest(const struct user_record *r, char out[DIGEST_TEXT_LEN + 1])
+{
+    hash_t digest;
+
+    sha256(r->hash, strlen(r->hash), &digest);
+    out[base64_encode(BASE64_STD, bytes_of(digest.b, DIGEST_BYTES), out)] = '\0';
+}
+
+enum status user_verifier_encode(const struct user_record *r, struct json_text *out, struct err *err)
+{
+    char text[SCRAM_TEXT_MAX], of[DIGEST_TEXT_LEN + 1];
+
+    hash_digest(r, of);
+    json_put_open(out, '{');
+    json_put_name(out, "username");
+    json_put_str(out, bytes_str(r->name));
+    json_put_name(out, "scram");
+    json_put_str(out, bytes_str(scram_encode(&r->scram, text)));
+    json_put_name(out, "of");
+    json_put_str(out, bytes_str(of));
+    json_put_close(out, '}');
+    return out->failed ? err_set(err, ST_NOMEM, 0, "writing the verifier of user %s: out of memory", r->name) : ST_OK;
+}
+
+enum status user_verifier_decode(struct bytes json, struct user_record *r, struct err *err)
+{
+    char of[DIGEST_TEXT_LEN + 1];
+    struct scram_verifier v;
+    json_t *object = NULL;
+    struct bytes text, digest;
+    enum status st;
+
+    hash_digest(r, of);
+    st = json_read(json, &object, err);
+    if (st == ST_OK && json_is_object(object) && text_of(object, "scram", &text, NULL) == ST_OK && text_of(object, "of", &digest, NULL) == ST_OK &&
+        str_is(of, digest) && scram_decode(text, &v)) {
+        r->scram = v;
+        r->has_scram = true;
+    }
+    json_decref(object);
+    return st == ST_NOMEM ? st : ST_OK;
+}
+
 /* --- changes --- */
+
+enum status user_record_add_verifier(struct user_record *r, const struct env *env, struct bytes password, struct err *err)
+{
+    enum status st = ST_OK;
+
+    r->has_scram = scram_takes(password);
+    r->scram_is_new = r->has_scram;
+    if (r->has_scram && (st = scram_create(env, password, &r->scram, err)) != ST_OK)
+        r->has_scram = r->scram_is_new = false;
+    return st;
+}
+
+void user_record_take_password(struct user_record *to, const struct user_record *from)
+{
+    memcpy(to->hash, from->hash, sizeof to->hash);
+    to->scram = from->scram;
+    to->has_scram = from->has_scram;
+    to->scram_is_new = from->scram_is_new;
+}
+
+enum status user_record_set_password(struct user_record *r, const struct env *env, struct bytes password, unsigned cost, struct err *err)
+{
+    enum status st;
+
+    if ((st = password_hash(env, password, cost, r->hash, err)) != ST_OK)
+        return st;
+    return user_record_add_verifier(r, env, password, err);
+}
 
 bool user_record_set_creator(struct user_record *r, struct bytes who, int64_t now_ns)
 {

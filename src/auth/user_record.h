@@ -6,6 +6,7 @@
 
 #include "auth/json_text.h"
 #include "auth/password.h"
+#include "auth/scram.h"
 #include "base/arena.h"
 
 #define USER_NAME_LEN_MAX 63
@@ -37,6 +38,8 @@ struct user_record {
     bool has_privileges, is_active;
     const char *created_by;
     struct record_time created_at;
+    struct scram_verifier scram;            /* of the password that hash is of; not part of the shared record */
+    bool has_scram, scram_is_new;           /* scram_is_new: to be written with the record */
     bool permissions_null, privileges_null; /* written back as null */
     struct arena arena;                     /* of everything above */
 };
@@ -53,7 +56,19 @@ MUST_USE enum status user_record_encode(const struct user_record *r, struct json
 /* Tolerant: missing fields are empty, names match without case, unknown ones are ignored. ST_INVALID for no JSON or a wrong type. */
 MUST_USE enum status user_record_decode(struct bytes name, struct bytes json, struct user_record **out, struct err *err);
 
+/* What is kept under SYSTEMDB_VERIFIER_PREFIX || name: {"username":N,"scram":TEXT,"of":D}, D = base64 of the first 16 bytes of SHA-256(hash), which
+ * ties the verifier to one password. */
+MUST_USE enum status user_verifier_encode(const struct user_record *r, struct json_text *out, struct err *err);
+/* Sets has_scram when json is the verifier of r's password; anything else is as good as none. ST_NOMEM is the only failure. */
+MUST_USE enum status user_verifier_decode(struct bytes json, struct user_record *r, struct err *err);
+
 /* --- changes, on a record nobody else holds; false when out of memory --- */
+/* Hash and verifier of a password; errors as password_hash(). */
+MUST_USE enum status user_record_set_password(struct user_record *r, const struct env *env, struct bytes password, unsigned cost, struct err *err);
+/* The verifier alone, for the password that the record has already. */
+MUST_USE enum status user_record_add_verifier(struct user_record *r, const struct env *env, struct bytes password, struct err *err);
+/* The password of from, made with user_record_set_password(). */
+void user_record_take_password(struct user_record *to, const struct user_record *from);
 bool user_record_set_creator(struct user_record *r, struct bytes who, int64_t now_ns);
 bool user_record_grant(struct user_record *r, struct bytes database, uint32_t permission); /* removes the old one, appends */
 void user_record_revoke(struct user_record *r, struct bytes database);

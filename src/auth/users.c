@@ -16,6 +16,7 @@ struct user {
     const char *name;
     uint64_t hash;
     _Atomic uint64_t epoch;
+    _Atomic bool has_tried_verifier;
     /* under users.lock */
     struct user_record *record; /* NULL for the nameless one */
     unsigned logins;
@@ -183,6 +184,29 @@ static enum status install(struct users *u, struct user_record *record, struct u
     return user != NULL ? ST_OK : err_set(err, ST_NOMEM, 0, "caching user %s: out of memory", record->name);
 }
 
+static size_t key_of(uint8_t prefix, struct bytes name, uint8_t out[1 + USER_NAME_LEN_MAX])
+{
+    assert(name.len <= USER_NAME_LEN_MAX);
+    out[0] = prefix;
+    if (name.len > 0)
+        memcpy(out + 1, name.data, name.len);
+    return 1 + name.len;
+}
+
+/* Without a verifier the user is whole, too: only running out of memory is a failure. */
+static enum status verifier_load(struct users *u, struct arena *arena, struct user_record *r, struct err *err)
+{
+    uint8_t key[1 + USER_NAME_LEN_MAX];
+    struct bytes json;
+    uint64_t tx_id;
+    enum status st;
+
+    st = systemdb_get(u->systemdb, bytes_of(key, key_of(SYSTEMDB_VERIFIER_PREFIX, bytes_str(r->name), key)), arena, &json, &tx_id, err);
+    if (st == ST_OK)
+        st = user_verifier_decode(json, r, err);
+    return st == ST_NOMEM ? st : ST_OK;
+}
+
 static enum status load(struct users *u, struct bytes name, struct user_record **out, struct err *err)
 {
     uint8_t key[1 + USER_NAME_LEN_MAX];
@@ -195,11 +219,12 @@ static enum status load(struct users *u, struct bytes name, struct user_record *
     if (name.len > USER_NAME_LEN_MAX)
         return err_set(err, ST_NOT_FOUND, 0, "tbtree: key not found");
     arena_init(&arena, 1024, 0);
-    key[0] = SYSTEMDB_USER_PREFIX;
-    if (name.len > 0)
-        memcpy(key + 1, name.data, name.len);
-    if ((st = systemdb_get(u->systemdb, bytes_of(key, 1 + name.len), &arena, &json, &tx_id, err)) == ST_OK)
+    if ((st = systemdb_get(u->systemdb, bytes_of(key, key_of(SYSTEMDB_USER_PREFIX, name, key)), &arena, &json, &tx_id, err)) == ST_OK)
         st = user_record_decode(name, json, out, err);
+    if (st == ST_OK && (st = verifier_load(u, &arena, *out, err)) != ST_OK) {
+        user_record_unref(*out);
+        *out = NULL;
+    }
     arena_free(&arena);
     return st;
 }
@@ -290,24 +315,62 @@ void users_change_end(struct users *u) { pthread_mutex_unlock(&u->change); }
 
 enum status users_put(struct users *u, struct user_record *record, struct bytes extra, struct err *err)
 {
-    uint8_t key[1 + USER_NAME_LEN_MAX];
-    struct json_text json = {0};
-    size_t name_len = strlen(record->name);
+    uint8_t user_key[1 + USER_NAME_LEN_MAX], verifier_key[1 + USER_NAME_LEN_MAX];
+    struct json_text json = {0}, verifier = {0};
+    struct systemdb_record entries[2];
+    struct bytes name = bytes_str(record->name);
     struct user *user;
     enum status st;
 
-    assert(name_len <= USER_NAME_LEN_MAX);
-    key[0] = SYSTEMDB_USER_PREFIX;
-    memcpy(key + 1, record->name, name_len);
-    if ((st = user_record_encode(record, &json, err)) != ST_OK)
+    if ((st = user_record_encode(record, &json, err)) != ST_OK ||
+        (record->scram_is_new && (st = user_verifier_encode(record, &verifier, err)) != ST_OK))
         goto done;
-    if ((st = systemdb_put(u->systemdb, bytes_of(key, 1 + name_len), bytes_of(json.text, json.len), extra, err)) != ST_OK)
+    entries[0] = (struct systemdb_record){bytes_of(user_key, key_of(SYSTEMDB_USER_PREFIX, name, user_key)), bytes_of(json.text, json.len)};
+    entries[1] = (struct systemdb_record){bytes_of(verifier_key, key_of(SYSTEMDB_VERIFIER_PREFIX, name, verifier_key)),
+                                          bytes_of(verifier.text, verifier.len)};
+    if ((st = systemdb_put_all(u->systemdb, entries, record->scram_is_new ? 2 : 1, extra, err)) != ST_OK)
         goto done;
     st = install(u, record, &user, err);
 done:
+    json_text_free(&verifier);
     json_text_free(&json);
     user_record_unref(record);
     return st;
+}
+
+/* Writes the verifier of a copy of the current record, and puts the copy in its place: what anybody remembers of the user stays true. */
+static void verifier_put(struct users *u, struct user *user, struct user_record *changed)
+{
+    uint8_t key[1 + USER_NAME_LEN_MAX];
+    struct json_text json = {0};
+    struct user_record *old = NULL;
+    size_t key_len = key_of(SYSTEMDB_VERIFIER_PREFIX, bytes_str(changed->name), key);
+
+    if (user_verifier_encode(changed, &json, NULL) == ST_OK &&
+        systemdb_put(u->systemdb, bytes_of(key, key_len), bytes_of(json.text, json.len), bytes_of(NULL, 0), NULL) == ST_OK) {
+        pthread_mutex_lock(&u->lock);
+        old = user->record;
+        user->record = user_record_ref(changed);
+        pthread_mutex_unlock(&u->lock);
+    }
+    user_record_unref(old);
+    json_text_free(&json);
+}
+
+void users_add_verifier(struct users *u, struct user *user, const struct user_record *record, struct bytes password)
+{
+    struct user_record *now, *changed = NULL;
+
+    if (record->has_scram || !scram_takes(password) || atomic_exchange_explicit(&user->has_tried_verifier, true, memory_order_relaxed))
+        return;
+    users_change_begin(u);
+    now = users_record(u, user);
+    if (now != NULL && !now->has_scram && strcmp(now->hash, record->hash) == 0 && (changed = user_record_copy(now)) != NULL &&
+        user_record_add_verifier(changed, u->env, password, NULL) == ST_OK)
+        verifier_put(u, user, changed);
+    users_change_end(u);
+    user_record_unref(changed);
+    user_record_unref(now);
 }
 
 /* --- tokens --- */

@@ -39,6 +39,9 @@ void users_change_begin(struct users *u);
 void users_change_end(struct users *u);
 /* Writes the record (takes the caller's reference, also on failure) and makes it the current one. extra: tx metadata. */
 MUST_USE enum status users_put(struct users *u, struct user_record *record, struct bytes extra, struct err *err);
+/* A password was right, and record (as it was then) has no verifier of it: makes and writes one, unless the password was changed meanwhile. Nobody
+ * has to log in again. Tried once per user, silently: a replica, for instance, cannot write. Blocking, about 10 ms. */
+void users_add_verifier(struct users *u, struct user *user, const struct user_record *record, struct bytes password);
 
 /* --- tokens: logins are counted; the key pair lives from the first to the last --- */
 /* The user without a name, for tokens in maintenance mode. */

@@ -53,7 +53,7 @@ static void test_reopen(void **state)
     auth_close(f->auth);
     store_close(f->store);
     fixture_open_store(f);
-    assert_int_equal(auth_open(f->store, &s, 1, &f->auth, NULL), ST_OK);
+    assert_int_equal(auth_open(f->store, &s, &(struct auth_options){.login_threads = 1}, &f->auth, NULL), ST_OK);
     for (i = 0; i < 200; i++) {
         snprintf(name, sizeof name, "user%d", i);
         assert_int_equal(users_find(f->auth->users, bytes_str(name), true, &user, &r, NULL), ST_OK);

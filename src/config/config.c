@@ -512,7 +512,7 @@ static enum status check(const struct config *c, struct err *err)
         return err_set(err, ST_INVALID, 0, "Admin password cannot be empty");
     if ((c->certificate[0] == '\0') != (c->pkey[0] == '\0'))
         return err_set(err, ST_INVALID, 0, "both certificate and private key paths must be specified or neither");
-    if (c->mtls && c->certificate[0] == '\0')
+    if (c->mtls && c->certificate[0] == '\0' && !c->auto_cert)
         return err_set(err, ST_INVALID, 0, "in order to enable MTLS a certificate and private key are required");
     return ST_OK;
 }

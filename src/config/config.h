@@ -34,7 +34,7 @@ struct config {
         *s3_server_side_encryption, *s3_sse_kms_key_id, *s3_use_fargate_credentials;
     /* our own */
     bool mtls_strict;
-    int64_t memory_limit, reactors;
+    int64_t login_attempts_per_minute, memory_limit, reactors, slow_call_ms;
 
     enum config_source source[CONFIG_FLAGS_MAX]; /* by position in FLAGS */
     char *file_used;                             /* the configuration file that was read; "" = none */

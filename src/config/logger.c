@@ -4,6 +4,7 @@
  * up for stderr, once, with a line that says so. Lock: logger.lock, a leaf. */
 #include "config/logger.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -15,7 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MESSAGE_MAX = 4096, LINE_MAX_BYTES = 6 * MESSAGE_MAX + 1024, LOG_PATH_MAX = 4096, SEGMENTS_MAX = 9999 };
+enum { MESSAGE_MAX = 4096, LINE_MAX_BYTES = LOGGER_LINE_MAX, LOG_PATH_MAX = 4096, SEGMENTS_MAX = 9999 };
+static_assert(LOGGER_LINE_MAX >= 6 * MESSAGE_MAX + 1024, "a message of control characters fits into a line");
 
 struct logger {
     struct logger_options options;
@@ -59,6 +61,42 @@ static void put(struct line *n, const char *s, size_t len)
 
 static void put_str(struct line *n, const char *s) { put(n, s, strlen(s)); }
 
+/* Bytes of the UTF-8 character at s, or 0 when there is none; neither what is longer than it need be nor surrogates. */
+static size_t utf8_len(const char *s)
+{
+    const unsigned char *c = (const unsigned char *)s;
+    size_t len = c[0] < 0x80 ? 1 : c[0] >= 0xc2 && c[0] < 0xe0 ? 2 : c[0] >= 0xe0 && c[0] < 0xf0 ? 3 : c[0] >= 0xf0 && c[0] < 0xf5 ? 4 : 0, i;
+
+    for (i = 1; i < len; i++)
+        if ((c[i] & 0xc0) != 0x80) /* also the end of the text */
+            return 0;
+    if ((c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xed && c[1] >= 0xa0) || (c[0] == 0xf0 && c[1] < 0x90) || (c[0] == 0xf4 && c[1] >= 0x90))
+        return 0;
+    return len;
+}
+
+/* The control characters above ASCII, U+0080 to U+009F: terminals take some of them for commands. */
+static bool is_c1(const char *s) { return (unsigned char)s[0] == 0xc2 && (unsigned char)s[1] < 0xa0; }
+
+/* Puts a character that is not ASCII, or what stands for it; returns how many bytes it had. Both forms of the log stay UTF-8. */
+static size_t put_wide(struct line *n, const char *s)
+{
+    size_t len = utf8_len(s);
+    char escape[8];
+
+    if (len == 0) {
+        put_str(n, "\xef\xbf\xbd");
+        return 1;
+    }
+    if (is_c1(s)) {
+        snprintf(escape, sizeof escape, "\\u%04x", (unsigned)(unsigned char)s[1]);
+        put_str(n, escape);
+    } else {
+        put(n, s, len);
+    }
+    return len;
+}
+
 /* Text form: nothing below 0x20 reaches the log as it is. */
 static void put_plain(struct line *n, const char *s)
 {
@@ -67,7 +105,9 @@ static void put_plain(struct line *n, const char *s)
     for (; *s != '\0'; s++) {
         unsigned char c = (unsigned char)*s;
 
-        if (c >= 0x20 && c != 0x7f) {
+        if (c >= 0x80) {
+            s += put_wide(n, s) - 1;
+        } else if (c >= 0x20 && c != 0x7f) {
             put(n, s, 1);
         } else {
             snprintf(escape, sizeof escape, c == '\n' ? "\\n" : c == '\r' ? "\\r" : c == '\t' ? "\\t" : "\\x%02x", c);
@@ -86,6 +126,8 @@ static void put_json(struct line *n, const char *s)
         if (c == '"' || c == '\\') {
             put(n, "\\", 1);
             put(n, s, 1);
+        } else if (c >= 0x80) {
+            s += put_wide(n, s) - 1;
         } else if (c >= 0x20 && c != 0x7f) {
             put(n, s, 1);
         } else {
@@ -227,6 +269,23 @@ static void emit(struct logger *l, const char *text, size_t len)
     }
     pthread_mutex_unlock(&l->lock);
 }
+
+size_t logger_format(const struct logger *l, int64_t when_ns, enum log_level level, const char *file, int line, const char *function,
+                     const char *message, char out[LOGGER_LINE_MAX])
+{
+    struct line n = {out, out + LINE_MAX_BYTES - 1};
+
+    if (!logger_wants(l, level))
+        return 0;
+    if (l->options.is_json)
+        line_json(&n, when_ns, level, file, line, function, message, NULL, false);
+    else
+        line_text(&n, when_ns, level, message, NULL, false);
+    *n.at++ = '\n';
+    return (size_t)(n.at - out);
+}
+
+void logger_emit(struct logger *l, const char *lines, size_t len) { emit(l, lines, len); }
 
 static void message_write(struct logger *l, enum log_level level, const char *file, int line, const char *function, const char *title,
                           const char *block)

@@ -31,6 +31,13 @@ void logger_write(struct logger *l, enum log_level level, const char *file, int 
 /* A text of several lines that the program made itself (its values must be clean): one message. */
 void logger_block(struct logger *l, enum log_level level, const char *file, int line, const char *function, const char *title, const char *lines);
 
+/* For writers of many lines: the line that logger_write() would write for a message that was made at when_ns, with its newline, and its length; 0 when
+ * the level is not wanted. logger_emit() writes finished lines at once. */
+#define LOGGER_LINE_MAX (6 * 4096 + 1024)
+size_t logger_format(const struct logger *l, int64_t when_ns, enum log_level level, const char *file, int line, const char *function,
+                     const char *message, char out[LOGGER_LINE_MAX]);
+void logger_emit(struct logger *l, const char *lines, size_t len);
+
 #define LOG_AT(l, level, ...) logger_write(l, level, __FILE__, __LINE__, __func__, __VA_ARGS__)
 #define LOG_ERROR_AT(l, ...) LOG_AT(l, LOG_ERROR, __VA_ARGS__)
 #define LOG_WARN_AT(l, ...) LOG_AT(l, LOG_WARN, __VA_ARGS__)

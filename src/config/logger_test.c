@@ -125,6 +125,44 @@ static void test_json(void **state)
     clear();
 }
 
+/* Whatever bytes a message has, the log stays UTF-8 and without control characters: C1, cut, overlong and forbidden sequences. */
+static void test_wide(void **state)
+{
+    static const char message[] = "\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80 \xc2\x9b"
+                                  "2J \xc2\xa0 \xff \xc3 \xc0\x80 \xed\xa0\x80 \xf4\x90\x80\x80 \xe2\x82";
+    static const char expected[] = "\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80 \\u009b"
+                                   "2J \xc2\xa0 ? ? ?? ??? ???? ??";
+    char line[256], out[LOGGER_LINE_MAX];
+    struct logger *l;
+    size_t i, len;
+    int is_json;
+
+    (void)state;
+    len = 0;
+    for (i = 0; expected[i] != '\0'; i++) { /* '?' stands for U+FFFD */
+        if (expected[i] == '?') {
+            memcpy(line + len, "\xef\xbf\xbd", 3);
+            len += 3;
+        } else {
+            line[len++] = expected[i];
+        }
+    }
+    line[len] = '\0';
+    for (is_json = 0; is_json < 2; is_json++) {
+        l = open_logger((struct logger_options){.level = LOG_INFO, .is_json = is_json != 0});
+        logger_write(l, LOG_INFO, "f.c", 1, "g", "%s", message);
+        assert_non_null(strstr(content("immudb.log"), line));
+        len = logger_format(l, env_wall_ns(&ENV), LOG_INFO, "f.c", 1, "g", message, out);
+        assert_int_equal(len, strlen(content("immudb.log"))); /* the same line, to be written later */
+        assert_memory_equal(out, content("immudb.log"), len);
+        logger_emit(l, out, len);
+        assert_int_equal(strlen(content("immudb.log")), 2 * len);
+        assert_int_equal(logger_format(l, 0, LOG_DEBUG, "f.c", 1, "g", message, out), 0);
+        logger_close(l);
+        clear();
+    }
+}
+
 static void test_levels(void **state)
 {
     (void)state;
@@ -219,6 +257,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_text),
                                        cmocka_unit_test(test_json),
+                                       cmocka_unit_test(test_wide),
                                        cmocka_unit_test(test_levels),
                                        cmocka_unit_test(test_rotation_by_size),
                                        cmocka_unit_test(test_rotation_by_age),

@@ -1,6 +1,7 @@
 /* evhttp on a thread of its own; see http.h. An eventfd tells the loop to end: libevent itself is used by that thread only. */
 #include "http/http.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent_ssl.h>
@@ -27,6 +28,7 @@ struct http_server {
     struct event_base *base;
     struct evhttp *http;
     struct event *wake;
+    pthread_mutex_t tls_lock; /* leaf; guards tls */
     SSL_CTX *tls;
     int wake_fd;
     uint16_t port;
@@ -116,8 +118,11 @@ static void on_request(struct evhttp_request *inner, void *ctx)
 static struct bufferevent *on_connection(struct event_base *base, void *ctx)
 {
     struct http_server *s = ctx;
-    SSL *ssl = SSL_new(s->tls);
+    SSL *ssl;
 
+    pthread_mutex_lock(&s->tls_lock);
+    ssl = SSL_new(s->tls);
+    pthread_mutex_unlock(&s->tls_lock);
     if (ssl == NULL)
         return NULL;
     return bufferevent_openssl_socket_new(base, -1, ssl, BUFFEREVENT_SSL_ACCEPTING, BEV_OPT_CLOSE_ON_FREE);
@@ -231,6 +236,11 @@ enum status http_start(const struct http_options *o, struct http_server **out, s
     s->wake_fd = -1;
     if (o->tls != NULL && SSL_CTX_up_ref(o->tls))
         s->tls = o->tls;
+    if (pthread_mutex_init(&s->tls_lock, NULL) != 0) {
+        SSL_CTX_free(s->tls);
+        free(s);
+        return err_set(err, ST_NOMEM, 0, "http server: no lock");
+    }
     if ((st = listen_at(o, &fd, err)) != ST_OK)
         goto done;
     s->port = port_of(fd);
@@ -252,6 +262,19 @@ done:
 
 uint16_t http_port(const struct http_server *s) { return s->port; }
 
+void http_set_tls(struct http_server *s, void *ssl_ctx)
+{
+    SSL_CTX *old;
+
+    assert(s->tls != NULL && ssl_ctx != NULL);
+    SSL_CTX_up_ref(ssl_ctx);
+    pthread_mutex_lock(&s->tls_lock);
+    old = s->tls;
+    s->tls = ssl_ctx;
+    pthread_mutex_unlock(&s->tls_lock);
+    SSL_CTX_free(old);
+}
+
 void http_stop(struct http_server *s)
 {
     const uint64_t one = 1;
@@ -272,5 +295,6 @@ void http_stop(struct http_server *s)
     if (s->wake_fd >= 0)
         close(s->wake_fd);
     SSL_CTX_free(s->tls);
+    pthread_mutex_destroy(&s->tls_lock);
     free(s);
 }

@@ -37,6 +37,8 @@ struct http_server;
 /* Binds and serves. ST_BUSY "listen tcp A:P: bind: address already in use"; ST_INVALID when the address is not numeric. */
 MUST_USE enum status http_start(const struct http_options *o, struct http_server **out, struct err *err);
 uint16_t http_port(const struct http_server *s);
+/* New connections get this context (a reference is taken). Only for a server that was started with one; from any thread. */
+void http_set_tls(struct http_server *s, void *ssl_ctx);
 /* Ends the thread; open connections are cut. NULL is allowed. */
 void http_stop(struct http_server *s);
 

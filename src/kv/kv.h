@@ -28,6 +28,7 @@ struct kv_reader {
     struct store *store;
     struct store_snapshot *snapshot; /* NULL until kv_reader_snapshot() */
     struct index_snapshot *index;    /* of the snapshot */
+    struct index_pins *pinned;       /* of the index, between look-ups; NULL unless kv_reader_many() */
     struct arena *arena;             /* for values that can not be borrowed */
     int64_t now_s;                   /* decides all expiry */
     bool nowait;
@@ -35,6 +36,8 @@ struct kv_reader {
 };
 void kv_reader_init(struct kv_reader *r, struct store *s, struct arena *arena, int64_t now_s, bool nowait);
 void kv_reader_close(struct kv_reader *r);
+/* Many keys will be looked up in the snapshot, which is open: what one look-up read of the index is kept for the next, until the reader is closed. */
+void kv_reader_many(struct kv_reader *r);
 /* Lets go of what the last entry was borrowed from: before the reader's arena is reset between entries. */
 void kv_reader_unpin(struct kv_reader *r);
 

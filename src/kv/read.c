@@ -21,9 +21,18 @@ void kv_reader_unpin(struct kv_reader *r)
 void kv_reader_close(struct kv_reader *r)
 {
     kv_reader_unpin(r);
+    index_pins_free(r->pinned);
+    r->pinned = NULL;
     if (r->snapshot != NULL)
         store_snapshot_close(r->snapshot);
     r->snapshot = NULL;
+}
+
+void kv_reader_many(struct kv_reader *r)
+{
+    assert(r->snapshot != NULL);
+    if (r->pinned == NULL)
+        r->pinned = index_pins_create(r->index);
 }
 
 enum status kv_not_found(struct err *err) { return err_set(err, ST_NOT_FOUND, 0, KV_TEXT_NOT_FOUND); }
@@ -88,7 +97,7 @@ enum status kv_lookup(struct kv_reader *r, struct bytes key, struct index_versio
 
     if (key.len > INDEX_KEY_LEN_MAX)
         return kv_not_found(err);
-    if ((st = index_get(r->index, INDEX_NS_KV, key, r->nowait, version, revision, err)) == ST_NOT_FOUND)
+    if ((st = index_get_pinned(r->index, r->pinned, INDEX_NS_KV, key, r->nowait, version, revision, err)) == ST_NOT_FOUND)
         return kv_not_found(err);
     return st;
 }
@@ -107,7 +116,7 @@ enum status kv_entry_read(struct kv_reader *r, unsigned pin, uint64_t tx_id, uin
 
     /* Not the same as a missing key: lists must not pass over it in silence. */
     if (st == ST_NOT_FOUND || (st == ST_OK && want_value && e->is_value_gone))
-        return err_set(err, ST_CORRUPT, 0, "data is corrupted: internal value consistency error - missing value");
+        return err_set(err, ST_CORRUPT, 0, "data is corrupted: internal value consistency error - missing value prefix");
     return st;
 }
 

@@ -39,7 +39,8 @@ static enum status raw_entry(struct kv_tx_read *t, struct lists *l, const struct
         if (kv_metadata_expired(&md, t->reader->now_s))
             return ST_OK;
         if ((st = store_tx_value(t->reader->store, &t->log_tx, entry_index, t->reader->arena, &to->value, err)) != ST_OK)
-            return st == ST_NOT_FOUND ? err_set(err, ST_CORRUPT, 0, "data is corrupted: internal value consistency error - missing value") : st;
+            return st == ST_NOT_FOUND ? err_set(err, ST_CORRUPT, 0, "data is corrupted: internal value consistency error - missing value prefix")
+                                      : st;
     }
     t->tx.entry_count++;
     return ST_OK;
@@ -79,7 +80,7 @@ static enum status resolved_kv(struct kv_tx_read *t, struct lists *l, const stru
     if (!kv_key_decode(e->key, &key) || kv_md_live(t->reader, &to->md, NULL) != ST_OK)
         return ST_OK;
     if ((st = store_tx_value(t->reader->store, &t->log_tx, entry_index, t->reader->arena, &with_value.value, err)) != ST_OK)
-        return st == ST_NOT_FOUND ? err_set(err, ST_CORRUPT, 0, "data is corrupted: internal value consistency error - missing value") : st;
+        return st == ST_NOT_FOUND ? err_set(err, ST_CORRUPT, 0, "data is corrupted: internal value consistency error - missing value prefix") : st;
     to->tx_id = t->log_tx.header.id;
     if (keep_references && kv_value_decode(with_value.value, &v) && v.kind == KV_VALUE_REFERENCE) {
         to->reference = (struct kv_reference){to->tx_id, key, v.at_tx, 0, to->md};

@@ -58,6 +58,12 @@ struct bytes rpc_metadata(const struct rpc_call *call, const char *name)
     return bytes_of(NULL, 0);
 }
 
+size_t rpc_memory_limit_met(const struct rpc_call *call, bool *of_connection)
+{
+    *of_connection = call->is_conn_limit;
+    return call->limit_met;
+}
+
 /* --- streams in --- */
 
 void rpc_on_stream(struct rpc_call *call, void (*on_message)(struct rpc_call *, struct bytes), void (*on_half_close)(struct rpc_call *))
@@ -185,6 +191,7 @@ static void finish_text(struct rpc_call *call, const char *message)
 
 void rpc_finish(struct rpc_call *call, enum rpc_code code, const char *message, struct bytes details)
 {
+    call->is_finishing = true;
     call->finish.code = code;
     finish_text(call, message);
     if (details.len > 0 && details.len <= GRPC_DETAILS_MAX) {
@@ -200,6 +207,7 @@ void rpc_finish(struct rpc_call *call, enum rpc_code code, const char *message, 
 
 void rpc_finish_early(struct rpc_call *call, enum rpc_code code, const char *message)
 {
+    call->is_finishing = true;
     call->finish.code = code;
     call->finish.is_early = true;
     finish_text(call, message);

@@ -86,8 +86,7 @@ struct rpc_call {
     size_t reserved;    /* of in_admitted: paid by the reserve */
     size_t window_debt; /* received bytes the stream window was not refunded for */
     uint64_t received_ns, waiting_since_ns;
-    size_t accounted;       /* bytes of the budget */
-    size_t arena_accounted; /* of those, for the arena beyond its first chunk */
+    size_t accounted; /* bytes of the budget, but for the arena's beyond its first chunk: grpc_memory.c */
 
     /* answer */
     struct rpc_out *out, **out_end;
@@ -109,12 +108,19 @@ struct rpc_call {
     size_t trailer_count;
     struct rpc_out first_out;
     bool is_first_out_used;
-    bool is_replying;   /* rpc_reply(): the status follows at once */
-    struct arena arena; /* the reactor's before and after the handler */
+    bool is_replying;         /* rpc_reply(): the status follows at once */
+    struct arena arena;       /* the reactor's before and after the handler */
+    struct arena_meter meter; /* of the arena */
+    size_t arena_reserved;    /* of arena_bytes: beyond the share, as BUDGET_OTHER */
+    size_t arena_bytes;       /* taken from the budget for it */
+    size_t limit_met;         /* which refused it memory; 0 = none */
+    bool is_conn_limit;       /* that was the connection's part */
+    bool is_finishing;        /* in rpc_finish(): the last words need little and are not refused */
 
     /* between threads */
     _Atomic(struct rpc_out *) outbox; /* newest first; pushed by the holder, emptied by the reactor */
     _Atomic size_t queued_bytes;      /* as rpc_send() reports it */
+    _Atomic size_t received_bytes;    /* of messages, by the reactor */
     _Atomic unsigned post;
     _Atomic bool is_cancelled, is_paused, is_drained_armed;
 };
@@ -155,11 +161,22 @@ void call_run_post(struct rpc_call *call, unsigned bits);
 size_t call_send(struct rpc_call *call, struct rpc_out *out);
 void call_post(struct rpc_call *call, unsigned bits);
 void call_finish(struct rpc_call *call);
+bool call_is_on_reactor(const struct rpc_call *call);
 /* Tells a handler that nobody waits for it any more. */
 void call_cancel(struct rpc_call *call);
 ssize_t call_data_read(nghttp2_session *session, int32_t stream_id, uint8_t *buf, size_t length, uint32_t *flags, nghttp2_data_source *source,
                        void *user);
 int call_data_send(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head, size_t length, nghttp2_data_source *source, void *user);
+
+/* --- grpc_memory.c --- */
+/* Puts the arena of a new call under the budget. */
+void call_meter_arena(struct rpc_call *call);
+/* Lets go of the arenas' reserve: when the handler needs no more memory, unless it went beyond the share, and when the call is over. */
+void call_leave_reserve(struct rpc_call *call, bool is_over);
+/* Its connection holds next to nothing: a new call is not to be refused because others have filled the share. */
+bool call_is_modest(const struct rpc_call *call);
+/* Does it keep the reserve while its client sends nothing since before_ns? */
+bool call_sits_on_reserve(const struct rpc_call *call, uint64_t before_ns);
 
 /* --- grpc_conn.c --- */
 void call_pin(struct rpc_call *call);

@@ -82,6 +82,8 @@ static struct rpc_call *call_begin(struct grpc_conn *c, int32_t stream_id)
     call->conn = c;
     call->stream_id = stream_id;
     call->state = CALL_HEADERS;
+    if (call->is_over_budget && call_is_modest(call))
+        call->is_over_budget = false;
     c->bytes += call->accounted;
     list_add(&c->calls, call);
     c->call_count++;
@@ -389,6 +391,7 @@ enum status grpc_conn_open(struct grpc_conn *c, struct grpc_host *h, struct err 
     nghttp2_mem memory = frame_rooms_allocator(&h->rooms);
 
     c->host = h;
+    c->walk = grpc_frame_walk_begin();
     c->received_ns = c->unsent_since_ns = h->now_ns;
     if (nghttp2_session_server_new3(&c->session, h->service->callbacks, c, h->service->h2_option, &memory) != 0)
         return err_set(err, ST_NOMEM, 0, "HTTP/2 session");
@@ -406,24 +409,36 @@ enum status grpc_conn_open(struct grpc_conn *c, struct grpc_host *h, struct err 
     return ST_OK;
 }
 
+static bool session_feed(struct grpc_conn *c, const uint8_t *data, size_t len)
+{
+    ssize_t n = len == 0 ? 0 : nghttp2_session_mem_recv(c->session, data, len);
+
+    return n >= 0 && (size_t)n == len;
+}
+
 bool grpc_conn_feed(struct grpc_conn *c, const uint8_t *data, size_t len)
 {
-    ssize_t n;
+    size_t as_is, taken;
+    struct bytes instead;
+    bool is_good = true;
 
     if (c->is_broken)
         return false;
     c->received_ns = c->host->now_ns;
     c->is_ping_out = false;
     counter_add(&c->host->counters.bytes_in, len);
-    n = nghttp2_session_mem_recv(c->session, data, len);
+    for (; len > 0 && is_good; data += as_is + taken, len -= as_is + taken) {
+        as_is = grpc_strings_next(&c->host->strings, &c->walk, data, len, &instead, &taken);
+        is_good = session_feed(c, data, as_is) && session_feed(c, instead.data, instead.len);
+    }
     c->memo_call = NULL;
     /* The connection's window is refunded at once whatever the calls do: one that is held back must not stop the others. */
     if (c->window_debt > 0 && nghttp2_session_consume_connection(c->session, c->window_debt) != 0)
-        n = -1;
+        is_good = false;
     c->window_debt = 0;
     grpc_conn_touch(c);
     /* The second: frames we owe a peer that makes us answer, but reads nothing. */
-    if (n < 0 || (size_t)n != len || nghttp2_session_get_outbound_queue_size(c->session) > OUTBOUND_FRAMES_MAX)
+    if (!is_good || nghttp2_session_get_outbound_queue_size(c->session) > OUTBOUND_FRAMES_MAX)
         c->is_broken = true;
     return !c->is_broken;
 }
@@ -525,6 +540,8 @@ bool grpc_conn_watch(struct grpc_conn *c)
         next = call->next;
         if (call_is_stalled(call, before_ns))
             call_abort(call, RPC_DEADLINE_EXCEEDED, "the request message was not completed in time", call->state == CALL_RECEIVING);
+        else if (call_sits_on_reserve(call, before_ns))
+            call_abort(call, RPC_RESOURCE_EXHAUSTED, "memory for requests is short, and this one makes no progress", false);
         else if (call->state == CALL_SENDING && call->out_bytes > 0 && call->progress_ns < before_ns &&
                  nghttp2_submit_rst_stream(c->session, NGHTTP2_FLAG_NONE, call->stream_id, NGHTTP2_CANCEL) != 0)
             c->is_broken = true;

@@ -38,14 +38,15 @@
 
 struct grpc_conn {
     struct grpc_host *host;
-    nghttp2_session *session; /* NULL once closed */
-    struct rpc_call *calls;   /* with a stream, linked by next and prev */
-    struct rpc_call *orphans; /* closed, but still held by a handler */
-    uint32_t call_count;      /* both */
-    uint32_t held_count;      /* calls with a handler */
-    size_t bytes;             /* accounted to its calls */
-    size_t unsent_bytes;      /* message bytes queued for sending */
-    uint64_t unsent_since_ns; /* last time a queued byte went out, or the queue began to fill */
+    nghttp2_session *session;   /* NULL once closed */
+    struct rpc_call *calls;     /* with a stream, linked by next and prev */
+    struct rpc_call *orphans;   /* closed, but still held by a handler */
+    uint32_t call_count;        /* both */
+    uint32_t held_count;        /* calls with a handler */
+    size_t bytes;               /* accounted to its calls, but for their arenas */
+    _Atomic size_t arena_bytes; /* taken by its calls' arenas, on whatever thread */
+    size_t unsent_bytes;        /* message bytes queued for sending */
+    uint64_t unsent_since_ns;   /* last time a queued byte went out, or the queue began to fill */
     struct grpc_conn *dirty_next, *dirty_prev;
     bool is_dirty, is_going; /* is_going: GOAWAY with the last id is queued */
     bool is_drain_pinged;
@@ -56,6 +57,7 @@ struct grpc_conn {
     struct rpc_call *memo_call;
     uint64_t received_ns; /* last bytes from the peer */
     size_t window_debt;   /* received bytes the connection window was not refunded for yet */
+    struct grpc_frame_walk walk;
     uint64_t ping_since_ns;
     uint32_t ping_count;
     uint64_t reset_tat_ns, control_tat_ns; /* rate limits; see rate_allow() */

@@ -75,6 +75,7 @@ void grpc_host_close(struct grpc_host *h)
     timers_drop_slot(&h->timers);
     timers_free(&h->timers);
     frame_rooms_free(&h->rooms);
+    grpc_strings_free(&h->strings);
     h->service = NULL;
 }
 
@@ -152,13 +153,21 @@ bool grpc_host_try_take(struct grpc_host *h, size_t len)
 
 void grpc_host_take(struct grpc_host *h, size_t len)
 {
-    if (!grpc_host_try_take(h, len))
-        budget_take(h->service->options.budget, BUDGET_REQUEST, len);
+    if (grpc_host_try_take(h, len))
+        return;
+    budget_take(h->service->options.budget, BUDGET_REQUEST, len);
+    h->overdraft += len;
 }
 
 void grpc_host_give(struct grpc_host *h, size_t len)
 {
-    h->credit += len;
+    size_t owed = len < h->overdraft ? len : h->overdraft;
+
+    if (owed > 0) { /* what went beyond the share is no credit for the next */
+        budget_give(h->service->options.budget, BUDGET_REQUEST, owed);
+        h->overdraft -= owed;
+    }
+    h->credit += len - owed;
     if (h->credit > 2 * h->credit_slab) {
         budget_give(h->service->options.budget, BUDGET_REQUEST, h->credit - h->credit_slab);
         h->credit = h->credit_slab;
@@ -191,6 +200,7 @@ struct rpc_call *grpc_host_new_call(struct grpc_host *h)
     call->abort_text[0] = '\0';
     call->arena = arena;
     call->host = h;
+    call_meter_arena(call);
     call->headers_end = &call->headers;
     call->out_end = &call->out;
     call->deadline_ns = UINT64_MAX;
@@ -210,6 +220,8 @@ void grpc_host_free_call(struct grpc_host *h, struct rpc_call *call)
     free(call->in);
     grpc_host_give(h, call->accounted);
     arena_reset(&call->arena);
+    assert(call->arena_bytes == 0 && call->arena_reserved == 0);
+    call_leave_reserve(call, true);
     call->next = h->pool;
     h->pool = call;
     h->pool_count++;

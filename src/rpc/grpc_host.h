@@ -14,6 +14,7 @@
 
 #include "rpc/frame_room.h"
 #include "rpc/grpc_service.h"
+#include "rpc/grpc_strings.h"
 #include "rpc/timer.h"
 
 struct grpc_conn;
@@ -21,7 +22,7 @@ struct grpc_conn;
 /* Written by the reactor alone, read by anybody: relaxed loads and stores. */
 struct grpc_counters {
     _Atomic uint64_t connections_open, connections_total, streams_open, calls_total, calls_running, goaways_sent, resets_received, bytes_in,
-        bytes_out;
+        bytes_out, turns, turn_ns_total, turn_ns_max;
 };
 static inline void counter_add(_Atomic uint64_t *counter, uint64_t n)
 {
@@ -39,6 +40,7 @@ struct grpc_host {
     uint64_t now_ns;  /* brought up to date once per turn */
     struct timers timers;
     struct frame_rooms rooms;    /* memory of HTTP/2 sessions */
+    struct grpc_strings strings; /* of request headers */
     struct timer tick;           /* housekeeping; armed while there is something to keep */
     struct grpc_conn *dirty;     /* connections to be flushed, linked by dirty_next */
     struct rpc_call *pool;       /* recycled calls, last used first */
@@ -46,6 +48,7 @@ struct grpc_host {
     struct rpc_call *waiting;    /* calls that wait for memory, linked by host_next */
     struct rpc_call *reserve_of; /* the call with the server's reserve, when it is one of ours */
     size_t credit, credit_slab;  /* bytes taken from the budget and not yet given to a call */
+    size_t overdraft;            /* bytes taken although the share was full, not yet given back */
     struct grpc_counters counters;
     _Alignas(64) _Atomic(struct rpc_call *) posted; /* newest first */
     _Atomic bool is_asleep;

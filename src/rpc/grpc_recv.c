@@ -576,6 +576,7 @@ void call_data(struct rpc_call *call, const uint8_t *data, size_t len)
         return;
     call->window_debt += len;
     call->received_ns = call->host->now_ns;
+    atomic_store_explicit(&call->received_bytes, atomic_load_explicit(&call->received_bytes, memory_order_relaxed) + len, memory_order_relaxed);
     call_pin(call);
     if (call->state == CALL_RECEIVING)
         take_request(call, data, len);

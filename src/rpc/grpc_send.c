@@ -264,18 +264,6 @@ static void out_append(struct rpc_call *call, struct rpc_out *out)
 
 /* --- settling --- */
 
-/* What the handler allocated stays until the answer is sent: it counts from now on. */
-static void account_arena(struct rpc_call *call)
-{
-    size_t used = call->arena.bytes_used;
-
-    if (used > GRPC_CALL_ROOM_BYTES + call->arena_accounted) {
-        used -= GRPC_CALL_ROOM_BYTES + call->arena_accounted;
-        call->arena_accounted += used;
-        call_take_bytes(call, used);
-    }
-}
-
 static void settle(struct rpc_call *call, const struct rpc_status *status)
 {
     call->status = *status;
@@ -369,7 +357,6 @@ static void finish(struct rpc_call *call)
     counter_sub(&call->host->counters.calls_running, 1);
     call_pin(call);
     if (call->state == CALL_RUNNING) {
-        account_arena(call);
         if (call->is_unqueued && outcome.code == RPC_OK) {
             outcome = (struct rpc_status){.code = RPC_RESOURCE_EXHAUSTED, .text = "out of memory"};
             outcome.message = (const uint8_t *)outcome.text;
@@ -432,7 +419,7 @@ void call_run_post(struct rpc_call *call, unsigned bits)
     call_unpin(call);
 }
 
-static bool is_on_reactor(const struct rpc_call *call) { return pthread_equal(pthread_self(), call->host->thread); }
+bool call_is_on_reactor(const struct rpc_call *call) { return pthread_equal(pthread_self(), call->host->thread); }
 
 /* The last touch of a caller that no longer holds the call once bits are seen. */
 void call_post(struct rpc_call *call, unsigned bits)
@@ -449,7 +436,7 @@ size_t call_send(struct rpc_call *call, struct rpc_out *out)
     size_t queued = len + atomic_fetch_add_explicit(&call->queued_bytes, len, memory_order_relaxed);
 
     grpc_prefix_write(out->prefix, (uint32_t)out->len);
-    if (is_on_reactor(call)) {
+    if (call_is_on_reactor(call)) {
         take_outbox(call);
         out_append(call, out);
         if (!call->is_replying)
@@ -468,7 +455,8 @@ void call_finish(struct rpc_call *call)
 {
     struct grpc_host *h = call->host;
 
-    if (is_on_reactor(call) && atomic_load_explicit(&call->post, memory_order_relaxed) == 0) {
+    call_leave_reserve(call, false);
+    if (call_is_on_reactor(call) && atomic_load_explicit(&call->post, memory_order_relaxed) == 0) {
         take_outbox(call);
         finish(call);
     } else if (!(atomic_fetch_or_explicit(&call->post, POST_QUEUED | POST_FINISH, memory_order_acq_rel) & POST_QUEUED)) {

@@ -120,6 +120,9 @@ enum status grpc_service_open(const struct rpc_options *options, struct grpc_ser
     if (options->budget->share[BUDGET_REQUEST] / 4 > s->conn_bytes_max)
         s->conn_bytes_max = options->budget->share[BUDGET_REQUEST] / 4;
     s->conn_large_bytes_max = s->conn_bytes_max - windows;
+    s->conn_arena_bytes_max = s->options.limits.arena_bytes_max;
+    if (options->budget->share[BUDGET_REQUEST] / 4 > s->conn_arena_bytes_max)
+        s->conn_arena_bytes_max = options->budget->share[BUDGET_REQUEST] / 4;
     *out = s;
     s = NULL;
 done:
@@ -131,7 +134,7 @@ void grpc_service_close(struct grpc_service *s)
 {
     if (s == NULL)
         return;
-    assert(s->admission.oldest == NULL && s->admission.reserve_of == NULL);
+    assert(s->admission.oldest == NULL && s->admission.reserve_of == NULL && atomic_load(&s->arena_reserve_of) == NULL);
     nghttp2_session_callbacks_del(s->callbacks);
     nghttp2_option_del(s->h2_option);
     pthread_mutex_destroy(&s->admission.lock);

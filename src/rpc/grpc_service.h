@@ -45,10 +45,12 @@ struct grpc_service {
     nghttp2_option *h2_option;
     nghttp2_nv initial[3];
     size_t initial_len;
-    size_t conn_bytes_max;       /* of unanswered requests and unsent answers on one connection */
+    size_t conn_bytes_max;       /* of unanswered requests and unsent owned messages on one connection */
+    size_t conn_arena_bytes_max; /* of the arenas of its calls */
     size_t conn_large_bytes_max; /* the same, as far as requests of more than a first window may fill it */
     _Atomic bool is_draining;
     struct grpc_admission admission;
+    _Atomic(struct rpc_call *) arena_reserve_of; /* the handler that may fill more than others; see grpc_memory.c */
 };
 
 /* Copies options (what they point to stays borrowed). ST_INVALID: a method twice, no budget, ... */

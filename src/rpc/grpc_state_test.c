@@ -19,139 +19,19 @@ static const char *const frame_names[] = {"DATA",         "DATA+END",      "empt
  *   e  refused or ended with a status; the call is over
  *   x  the call is gone, without answer (a handler that holds it is told)
  *   !  connection error: GOAWAY */
-/* clang-format off: a table */
+/* clang-format off */
 static const char *const table[STATES] = {
     /*                       DATA D+END E+END TRAIL HEADR RST  UPD  UPD0 PRIO UNKN CONT PUSH GOAWAY */
-    [RECEIVING] = "m"
-                  "m"
-                  "e"
-                  "e"
-                  "x"
-                  "x"
-                  "."
-                  "!"
-                  "."
-                  "."
-                  "!"
-                  "!"
-                  ".",
-    [PARTLY] = "m"
-               "m"
-               "e"
-               "e"
-               "x"
-               "x"
-               "."
-               "!"
-               "."
-               "."
-               "!"
-               "!"
-               ".",
-    [UNARY_RUNNING] = "."
-                      "h"
-                      "h"
-                      "h"
-                      "x"
-                      "x"
-                      "."
-                      "!"
-                      "."
-                      "."
-                      "!"
-                      "!"
-                      ".",
-    [UNARY_HALF] = "!"
-                   "!"
-                   "!"
-                   "!"
-                   "!"
-                   "x"
-                   "."
-                   "!"
-                   "."
-                   "."
-                   "!"
-                   "!"
-                   ".",
-    [STREAM_RUNNING] = "m"
-                       "m"
-                       "h"
-                       "h"
-                       "x"
-                       "x"
-                       "."
-                       "!"
-                       "."
-                       "."
-                       "!"
-                       "!"
-                       ".",
-    [STREAM_HALF] = "!"
-                    "!"
-                    "!"
-                    "!"
-                    "!"
-                    "x"
-                    "."
-                    "!"
-                    "."
-                    "."
-                    "!"
-                    "!"
-                    ".",
-    [SENDING] = "."
-                "h"
-                "h"
-                "h"
-                "x"
-                "x"
-                "."
-                "!"
-                "."
-                "."
-                "!"
-                "!"
-                ".",
-    [SENDING_HALF] = "!"
-                     "!"
-                     "!"
-                     "!"
-                     "!"
-                     "x"
-                     "."
-                     "!"
-                     "."
-                     "."
-                     "!"
-                     "!"
-                     ".",
-    [ANSWERED] = "."
-                 "."
-                 "."
-                 "."
-                 "."
-                 "."
-                 "."
-                 "."
-                 "."
-                 "."
-                 "!"
-                 "!"
-                 ".",
-    [RESET] = "."
-              "."
-              "."
-              "."
-              "."
-              "."
-              "."
-              "."
-              "."
-              "."
-              "!"
-              "!"
-              ".",
+    [RECEIVING]      = "m" "m" "e" "e" "x" "x" "." "!" "." "." "!" "!" ".",
+    [PARTLY]         = "m" "m" "e" "e" "x" "x" "." "!" "." "." "!" "!" ".",
+    [UNARY_RUNNING]  = "." "h" "h" "h" "x" "x" "." "!" "." "." "!" "!" ".",
+    [UNARY_HALF]     = "!" "!" "!" "!" "!" "x" "." "!" "." "." "!" "!" ".",
+    [STREAM_RUNNING] = "m" "m" "h" "h" "x" "x" "." "!" "." "." "!" "!" ".",
+    [STREAM_HALF]    = "!" "!" "!" "!" "!" "x" "." "!" "." "." "!" "!" ".",
+    [SENDING]        = "." "h" "h" "h" "x" "x" "." "!" "." "." "!" "!" ".",
+    [SENDING_HALF]   = "!" "!" "!" "!" "!" "x" "." "!" "." "." "!" "!" ".",
+    [ANSWERED]       = "." "." "." "." "." "." "." "." "." "." "!" "!" ".",
+    [RESET]          = "." "." "." "." "." "." "." "." "." "." "!" "!" ".",
 };
 /* clang-format on */
 

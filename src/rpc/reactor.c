@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include "rpc/server.h"
 
 #define EVENTS_MAX 256
@@ -19,9 +20,11 @@
 #define WRITES_PER_TURN 16             /* of REACTOR_WRITE_BYTES to one connection */
 #define LINGER_NS UINT64_C(1000000000) /* how long a peer may take to read our GOAWAY */
 #define LINGER_BYTES_MAX ((size_t)1 << 20)
-#define DRAIN_NOTICE_NS UINT64_C(1000000000) /* how long the answer to the ping behind the first GOAWAY is waited for */
-#define HANDSHAKE_STEP_NS UINT64_C(5000000)  /* TLS handshakes begin at most 200 times a second ... */
-#define HANDSHAKE_BURST 40                   /* ... beyond that many at once */
+#define DRAIN_NOTICE_NS UINT64_C(1000000000)      /* how long the answer to the ping behind the first GOAWAY is waited for */
+#define HANDSHAKE_STEP_NS UINT64_C(5000000)       /* TLS handshakes begin at most 200 times a second ... */
+#define HANDSHAKE_BURST 40                        /* ... beyond that many at once; */
+#define HANDSHAKE_SHARE_STEP_NS UINT64_C(6666667) /* those of one address 150 times, ... */
+#define HANDSHAKE_SHARE_BURST 30                  /* ... beyond that many */
 
 static const struct rpc_limits *limits_of(const struct reactor *r) { return &r->host.service->options.limits; }
 static struct reactor *reactor_of(const struct socket *s) { return (struct reactor *)(void *)s->grpc.host; }
@@ -228,21 +231,46 @@ static void handshake(struct reactor *r, struct socket *s)
         watch_events(r, s, SSL_want_write(s->ssl) ? EPOLLOUT : EPOLLIN);
 }
 
-/* TLS costs a fraction of a millisecond each: handshakes begin at a bounded rate, so that calls of others go on. */
-static void schedule_handshake(struct reactor *r, struct socket *s)
+/* TLS costs a fraction of a millisecond each: handshakes begin at a bounded rate, so that calls of others go on. One address gets three quarters
+ * of it: who sends a flood of them waits for himself, and beyond the time a handshake may take he is not let in at all. */
+static void begin_handshake(struct reactor *r, struct socket *s)
 {
-    uint64_t now_ns = r->host.now_ns, begin_ns;
+    uint64_t now_ns = r->host.now_ns, ahead_ns = HANDSHAKE_BURST * HANDSHAKE_STEP_NS;
 
-    s->phase = SOCKET_HANDSHAKE;
     if (r->handshake_tat_ns < now_ns)
         r->handshake_tat_ns = now_ns;
-    begin_ns = r->handshake_tat_ns > now_ns + HANDSHAKE_BURST * HANDSHAKE_STEP_NS ? r->handshake_tat_ns - HANDSHAKE_BURST * HANDSHAKE_STEP_NS
-                                                                                  : now_ns;
+    if (r->handshake_tat_ns > now_ns + ahead_ns) { /* many addresses at once */
+        timer_arm(&r->host.timers, &s->watch, r->handshake_tat_ns - ahead_ns);
+        return;
+    }
     r->handshake_tat_ns += HANDSHAKE_STEP_NS;
-    if (begin_ns == now_ns)
-        watch_events(r, s, EPOLLIN);
+    watch_events(r, s, EPOLLIN);
+}
+
+static uint64_t *handshake_share(struct reactor *r, const struct socket *s)
+{
+    const char *colon = strrchr(s->grpc.peer, ':');
+    size_t len = colon != NULL ? (size_t)(colon - s->grpc.peer) : strlen(s->grpc.peer);
+
+    return &r->handshake_share_ns[hash64(r->handshake_seed, s->grpc.peer, len) % REACTOR_HANDSHAKE_SHARES];
+}
+
+static void schedule_handshake(struct reactor *r, struct socket *s)
+{
+    uint64_t now_ns = r->host.now_ns, ahead_ns = HANDSHAKE_SHARE_BURST * HANDSHAKE_SHARE_STEP_NS, *share = handshake_share(r, s);
+
+    s->phase = SOCKET_HANDSHAKE;
+    if (*share < now_ns)
+        *share = now_ns;
+    if (*share > now_ns + ahead_ns + limits_of(r)->handshake_timeout_ns) {
+        close_socket(r, s);
+        return;
+    }
+    *share += HANDSHAKE_SHARE_STEP_NS;
+    if (*share <= now_ns + ahead_ns)
+        begin_handshake(r, s);
     else
-        timer_arm(&r->host.timers, &s->watch, begin_ns);
+        timer_arm(&r->host.timers, &s->watch, *share - ahead_ns);
 }
 
 /* --- timers --- */
@@ -279,7 +307,7 @@ static void on_watch(struct timer *timer)
     uint64_t stall_ns = limits_of(r)->write_stall_timeout_ns;
 
     if (s->phase == SOCKET_HANDSHAKE)
-        watch_events(r, s, EPOLLIN);
+        begin_handshake(r, s);
     else if (s->phase == SOCKET_OPEN && ((s->rest != NULL && r->host.now_ns - s->rest_since_ns >= stall_ns) || !grpc_conn_watch(&s->grpc)))
         close_socket(r, s);
     else if (s->phase == SOCKET_OPEN)
@@ -444,6 +472,17 @@ static int sleep_ms(struct reactor *r)
 
 static bool is_done(const struct reactor *r) { return r->is_stopping && r->socket_count == 0 && atomic_load(&r->incoming) == NULL; }
 
+/* How long everybody else had to wait for this turn. */
+static void turn_count(struct reactor *r, uint64_t ns)
+{
+    struct grpc_counters *c = &r->host.counters;
+
+    counter_add(&c->turns, 1);
+    counter_add(&c->turn_ns_total, ns);
+    if (ns > atomic_load_explicit(&c->turn_ns_max, memory_order_relaxed))
+        atomic_store_explicit(&c->turn_ns_max, ns, memory_order_relaxed);
+}
+
 static void *run(void *arg)
 {
     struct reactor *r = arg;
@@ -468,6 +507,7 @@ static void *run(void *arg)
         timers_run(&r->host.timers, r->host.now_ns);
         while (r->host.dirty != NULL)
             flush_socket(r, (struct socket *)(void *)r->host.dirty);
+        turn_count(r, env_mono_ns(r->host.service->options.env) - r->host.now_ns);
     }
     return NULL;
 }
@@ -510,6 +550,7 @@ enum status reactor_start(struct reactor *r, struct rpc_server *server, struct g
     r->server = server;
     r->epoll_fd = r->wake_fd = -1;
     r->drain_timer.fire = on_drain_timer;
+    env_random(service->options.env, &r->handshake_seed, sizeof(r->handshake_seed));
     r->in = malloc(REACTOR_READ_BYTES);
     r->out = malloc(REACTOR_WRITE_BYTES);
     if (r->in == NULL || r->out == NULL)

@@ -31,6 +31,8 @@ struct socket {
     struct socket *next, *prev;
 };
 
+#define REACTOR_HANDSHAKE_SHARES 256
+
 struct reactor {
     struct grpc_host host; /* first */
     struct rpc_server *server;
@@ -40,7 +42,8 @@ struct reactor {
     struct socket *sockets;
     size_t socket_count; /* with those that only wait for held calls */
     uint8_t *in, *out;
-    uint64_t handshake_tat_ns; /* when the next TLS handshake may begin */
+    uint64_t handshake_tat_ns;                                             /* up to when TLS handshakes have been begun in advance */
+    uint64_t handshake_share_ns[REACTOR_HANDSHAKE_SHARES], handshake_seed; /* the same of the addresses that fall together under the hash */
     struct timer drain_timer;
     bool is_stopping, has_drain_slot;
     _Atomic(struct socket *) incoming;

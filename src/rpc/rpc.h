@@ -106,7 +106,12 @@ void rpc_server_stop(struct rpc_server *s);
 
 /* --- inside a call --- */
 const struct rpc_method *rpc_method(const struct rpc_call *call);
-struct arena *rpc_arena(struct rpc_call *call);        /* lives until the call's answer is sent; bounded, accounted */
+/* Lives until the call's answer is sent. Bounded by arena_bytes_max; counts as BUDGET_REQUEST chunk by chunk as it grows, and gives NULL when the budget
+ * is short: then rpc_memory_limit_met() says so. A worker's growth may wait for memory, up to two seconds. */
+struct arena *rpc_arena(struct rpc_call *call);
+/* The limit in bytes because of which the arena was refused memory, of all requests and unread answers or of those of the call's connection; 0 when it
+ * was not. By the holder of the call. */
+size_t rpc_memory_limit_met(const struct rpc_call *call, bool *of_connection);
 struct bytes rpc_request(const struct rpc_call *call); /* the message of a unary or server-streaming call */
 /* Value of a request metadata header (lower-case name); data == NULL when absent. Repeated headers: the first one. -bin values
  * are decoded (of comma-joined ones the first). te, content-type and the pseudo headers are not kept. */
@@ -165,6 +170,7 @@ void rpc_reply(struct rpc_call *call, struct bytes message);
 struct rpc_stats {
     uint64_t connections_open, connections_total, connections_refused, streams_open, calls_total, calls_running;
     uint64_t goaways_sent, resets_received, bytes_in, bytes_out, waiting_for_budget;
+    uint64_t turns, turn_ns_total, turn_ns_max; /* of the reactors' loops; max: since the last time somebody asked */
 };
 void rpc_server_stats(struct rpc_server *s, struct rpc_stats *out);
 

@@ -111,8 +111,12 @@ void rpc_server_stats(struct rpc_server *s, struct rpc_stats *out)
 {
     *out = (struct rpc_stats){.connections_refused = atomic_load(&s->listener.refused)};
     for (unsigned i = 0; i < s->reactor_count; i++) {
-        const struct grpc_counters *c = &s->reactors[i].host.counters;
+        struct grpc_counters *c = &s->reactors[i].host.counters;
+        uint64_t longest = atomic_exchange_explicit(&c->turn_ns_max, 0, memory_order_relaxed);
 
+        out->turn_ns_max = longest > out->turn_ns_max ? longest : out->turn_ns_max;
+        out->turns += atomic_load_explicit(&c->turns, memory_order_relaxed);
+        out->turn_ns_total += atomic_load_explicit(&c->turn_ns_total, memory_order_relaxed);
         out->connections_open += atomic_load_explicit(&c->connections_open, memory_order_relaxed);
         out->connections_total += atomic_load_explicit(&c->connections_total, memory_order_relaxed);
         out->streams_open += atomic_load_explicit(&c->streams_open, memory_order_relaxed);

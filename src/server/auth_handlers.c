@@ -109,8 +109,8 @@ void handle_login(struct request *rq)
 
 void handle_logout(struct request *rq)
 {
-    /* A session hides the token. */
-    if (rq->session != NULL || !users_logout(rq->server->auth->users, rq->who))
+    /* One login with a token less, also when a session is what the caller is known by. */
+    if (!users_logout(rq->server->auth->users, rq->who))
         request_fail_coded(rq, RPC_UNKNOWN, "28000", NULL, "not logged in");
     else
         request_reply_empty(rq);

@@ -5,20 +5,15 @@
 #include "server/databases_internal.h"
 
 #include <assert.h>
-#include <dirent.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "auth/systemdb.h"
 #include "config/config.h"
 #include "config/logger.h"
 
 static const uint64_t UNLOAD_PATIENCE_NS = 10ull * 1000000000;
-enum { COUNTS_BYTES_MAX = 64 << 20, FOLDERS_MAX = 2 * DATABASES_MAX, FOLDER_DEPTH_MAX = 4 };
+enum { FOLDERS_MAX = 2 * DATABASES_MAX };
 
 static struct vfs *vfs_of(const struct databases *d) { return d->server->runtime->vfs; }
 
@@ -80,6 +75,7 @@ static void settings_install(struct database *db, const struct database_settings
     db->settings = *s;
     pthread_mutex_unlock(&db->settings_lock);
     atomic_store_explicit(&db->is_replica, s->replica, memory_order_relaxed);
+    atomic_store_explicit(&db->has_retention, s->retention_period_ms > 0, memory_order_relaxed);
 }
 
 /* --- administration --- */
@@ -110,6 +106,35 @@ done:
     if (st == ST_OK)
         databases_tidy(d, atomic_load_explicit(&d->now_s, memory_order_relaxed));
     return st;
+}
+
+enum status databases_adopt(struct databases *d, const char *name, struct database **out, struct err *err)
+{
+    struct database *db = databases_find(d, bytes_str(name));
+    struct database_settings settings;
+    enum status st = ST_OK;
+
+    *out = NULL;
+    if (db == NULL) {
+        if ((st = database_name_check(bytes_str(name), err)) != ST_OK)
+            return st;
+        if ((st = settings_record_get(d, name, &settings, err)) != ST_OK && st != ST_NOT_FOUND)
+            return st;
+        settings.sync_replication = false;
+        if ((st = database_add(d, &settings, false, &db, err)) != ST_OK)
+            return st;
+    }
+    pthread_mutex_lock(&db->latch);
+    if (atomic_load_explicit(&db->state, memory_order_seq_cst) == DATABASE_CLOSED)
+        st = database_open_store(db, !is_database_folder(d, name), err);
+    if (st == ST_OK)
+        st = database_pin(db, false, err);
+    pthread_mutex_unlock(&db->latch);
+    if (st != ST_OK)
+        return st;
+    databases_tidy(d, atomic_load_explicit(&d->now_s, memory_order_relaxed));
+    *out = db;
+    return ST_OK;
 }
 
 enum status database_update(struct database *db, const struct database_settings *changed, struct err *err)
@@ -211,107 +236,6 @@ enum status database_delete(struct database *db, struct err *err)
     return st;
 }
 
-/* Sum of file lengths below a folder; files that come and go meanwhile do not matter. */
-static uint64_t folder_bytes(int parent, const char *name, unsigned depth)
-{
-    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-    struct dirent *e;
-    struct stat info;
-    uint64_t sum = 0;
-
-    if (dir == NULL) {
-        if (fd >= 0)
-            close(fd);
-        return 0;
-    }
-    while ((e = readdir(dir)) != NULL) {
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 || fstatat(fd, e->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0)
-            continue;
-        if (S_ISREG(info.st_mode))
-            sum += (uint64_t)info.st_size;
-        else if (S_ISDIR(info.st_mode) && depth < FOLDER_DEPTH_MAX)
-            sum += folder_bytes(fd, e->d_name, depth + 1);
-    }
-    closedir(dir);
-    return sum;
-}
-
-uint64_t database_disk_bytes(const struct database *db)
-{
-    char path[PATH_BYTES_MAX];
-
-    return database_path(db->owner, "", db->name, path, NULL) == ST_OK ? folder_bytes(AT_FDCWD, path, 0) : 0;
-}
-
-enum status database_counts_get(struct database *db, struct database_counts *out, struct err *err)
-{
-    struct store_state state;
-    enum status st;
-
-    *out = (struct database_counts){.is_loaded = database_is_loaded(db), .disk_bytes = database_disk_bytes(db)};
-    if (!out->is_loaded)
-        return ST_OK;
-    if (atomic_load_explicit(&db->state, memory_order_seq_cst) != DATABASE_OPEN && atomic_load_explicit(&db->has_counts, memory_order_acquire)) {
-        out->txs = atomic_load_explicit(&db->txs, memory_order_relaxed);
-        return ST_OK;
-    }
-    if ((st = database_pin(db, true, err)) != ST_OK)
-        return st;
-    store_get_state(db->store, &state);
-    out->txs = state.visible_tx_id;
-    databases_unpin(db);
-    return ST_OK;
-}
-
-/* --- counts over a clean stop --- */
-
-void databases_counts_save(struct databases *d)
-{
-    size_t i, count = databases_count(d), room = count * (DATABASE_NAME_LEN_MAX + 48) + 1, len = 0;
-    char path[PATH_BYTES_MAX], *text = malloc(room);
-    struct err err;
-
-    for (i = 1; text != NULL && i < count; i++) {
-        struct database *db = databases_by_number(d, (int64_t)i);
-        int printed;
-
-        if (!database_exists(db) || !atomic_load_explicit(&db->has_counts, memory_order_acquire))
-            continue;
-        printed = snprintf(text + len, room - len, "%s %llu\n", db->name, (unsigned long long)atomic_load(&db->txs));
-        len += printed > 0 ? (size_t)printed : 0;
-    }
-    if (len > 0 && (vfs_path(path, &err, d->dir, "databases.counts") != ST_OK || vfs_replace(vfs_of(d), d->dir, path, text, len, &err) != ST_OK))
-        LOG_WARN_AT(d->server->logger, "counts of databases are not kept: %s", err.text);
-    free(text);
-}
-
-/* The file speaks of the moment of a clean stop only: so it is gone once read. */
-void databases_counts_load(struct databases *d)
-{
-    char path[PATH_BYTES_MAX], *line, *end, name[DATABASE_NAME_LEN_MAX + 1];
-    unsigned long long txs;
-    struct database *db;
-    uint8_t *text = NULL;
-    size_t len;
-
-    if (vfs_path(path, NULL, d->dir, "databases.counts") != ST_OK || vfs_read_all(vfs_of(d), path, COUNTS_BYTES_MAX, &text, &len, NULL) != ST_OK)
-        return;
-    if (vfs_of(d)->ops->unlink(vfs_of(d), path, NULL) != ST_OK || vfs_of(d)->ops->sync_dir(vfs_of(d), d->dir, NULL) != ST_OK)
-        goto done; /* it may lie at the next start: then it must not be believed now either */
-    for (line = (char *)text; line < (char *)text + len; line = end + 1) {
-        if ((end = memchr(line, '\n', len - (size_t)(line - (char *)text))) == NULL)
-            break;
-        *end = '\0';
-        if (sscanf(line, "%128s %llu", name, &txs) != 2 || (db = databases_find(d, bytes_str(name))) == NULL)
-            continue;
-        atomic_store(&db->txs, txs);
-        atomic_store_explicit(&db->has_counts, true, memory_order_release);
-    }
-done:
-    free(text);
-}
-
 /* --- which databases there are --- */
 
 struct folders {
@@ -367,10 +291,13 @@ static enum status finish_deletion(struct databases *d, const char *name, struct
     return st == ST_OK ? vfs_of(d)->ops->sync_dir(vfs_of(d), d->dir, err) : st;
 }
 
+/* What a creation that was cut off leaves behind is none: it is made again. (Should a log have lost all but its end mark, its opening says so.) */
 static bool stop_at_first(void *ctx, const char *name, bool is_dir)
 {
-    (void)name;
-    (void)is_dir;
+    size_t len = strlen(name);
+
+    if (is_dir || strcmp(name, "END") == 0 || (len >= 4 && strcmp(name + len - 4, ".tmp") == 0))
+        return true;
     *(bool *)ctx = true;
     return false;
 }
@@ -390,7 +317,7 @@ static enum status folder_add(struct databases *d, const char *name, struct err 
     struct database *db;
     enum status st;
 
-    if (database_name_is_reserved(name) || strcmp(name, d->server->config->logdir) == 0 || name[0] == '.')
+    if (database_name_is_reserved(name) || name[0] == '.' || (strcmp(name, d->server->config->logdir) == 0 && !is_database_folder(d, name)))
         return ST_OK;
     if (strlen(name) > DATABASE_NAME_LEN_MAX || database_name_check(bytes_str(name), NULL) != ST_OK || !is_database_folder(d, name)) {
         LOG_WARN_AT(d->server->logger, "folder '%s' in the data folder holds no database: it is left alone", name);

@@ -10,6 +10,8 @@
 #include "server/handlers.h"
 #include "server/request.h"
 #include "server/server.h"
+#include "server/truncator.h"
+#include "wire/wire.h"
 
 /* --- rights --- */
 
@@ -89,6 +91,10 @@ static struct database *create(struct request *rq, const char *given_name, const
         if (!*existed)
             request_fail(rq, RPC_UNKNOWN, if_not_exists ? "tbtree: key not found: while loading database settings" : "database already exists");
         return *existed ? db : NULL;
+    }
+    if (strcmp(name, rq->server->config->logdir) == 0) { /* the folder of log files lies among those of the databases */
+        request_fail_coded(rq, RPC_INTERNAL, "XX000", NULL, "database is reserved");
+        return NULL;
     }
     settings_defaults(&s, name);
     if ((st = settings_apply(given, false, &s, &rq->err)) != ST_OK || (st = settings_validate(&s, &rq->err)) != ST_OK) {
@@ -176,6 +182,24 @@ static bool list(struct request *rq, struct listing *l)
     return true;
 }
 
+/* count messages of item_bytes each and an array of pointers to them, in the arena; false: answered. */
+static bool items_make(struct request *rq, size_t count, size_t item_bytes, void *items, void *pointers)
+{
+    char *first = arena_array(rq->arena, count + 1, item_bytes);
+    void **at = arena_array(rq->arena, count + 1, sizeof *at);
+    size_t i;
+
+    if (first == NULL || at == NULL) {
+        request_fail_nomem(rq);
+        return false;
+    }
+    for (i = 0; i < count; i++)
+        at[i] = first + i * item_bytes;
+    memcpy(items, &first, sizeof first);
+    memcpy(pointers, &at, sizeof at);
+    return true;
+}
+
 void handle_database_list(struct request *rq)
 {
     Immudb__Schema__DatabaseListResponse reply = IMMUDB__SCHEMA__DATABASE_LIST_RESPONSE__INIT;
@@ -183,18 +207,11 @@ void handle_database_list(struct request *rq)
     struct listing l;
     size_t i;
 
-    if (!list(rq, &l))
+    if (!list(rq, &l) || !items_make(rq, l.count, sizeof *items, &items, &reply.databases))
         return;
-    items = arena_array(rq->arena, l.count + 1, sizeof *items);
-    reply.databases = arena_array(rq->arena, l.count + 1, sizeof *reply.databases);
-    if (items == NULL || reply.databases == NULL) {
-        request_fail_nomem(rq);
-        return;
-    }
     for (i = 0; i < l.count; i++) {
         immudb__schema__database__init(&items[i]);
         items[i].databasename = (char *)(uintptr_t)database_name(l.items[i]);
-        reply.databases[i] = &items[i];
     }
     reply.n_databases = l.count;
     request_reply_message(rq, &reply.base);
@@ -230,73 +247,88 @@ void handle_database_list_v2(struct request *rq)
     struct listing l;
     size_t i;
 
-    if (!list(rq, &l))
+    if (!list(rq, &l) || !items_make(rq, l.count, sizeof *items, &items, &reply.databases))
         return;
-    items = arena_array(rq->arena, l.count + 1, sizeof *items);
-    reply.databases = arena_array(rq->arena, l.count + 1, sizeof *reply.databases);
-    if (items == NULL || reply.databases == NULL) {
-        request_fail_nomem(rq);
-        return;
-    }
-    for (i = 0; i < l.count; i++) {
+    for (i = 0; i < l.count; i++)
         if (!info_of(rq, l.items[i], &items[i]))
             return;
-        reply.databases[i] = &items[i];
-    }
     reply.n_databases = l.count;
     request_reply_message(rq, &reply.base);
 }
 
-/* --- load, unload, delete --- */
+/* --- load, unload, delete, truncate --- */
 
-void handle_load_database(struct request *rq)
+/* LoadDatabaseResponse, UnloadDatabaseResponse, DeleteDatabaseResponse, TruncateDatabaseResponse: 1 database */
+static void reply_name(struct request *rq, enum status st, const char *name)
 {
-    Immudb__Schema__LoadDatabaseResponse reply = IMMUDB__SCHEMA__LOAD_DATABASE_RESPONSE__INIT;
-    const Immudb__Schema__LoadDatabaseRequest *m = rq->message;
-    struct database *db = administered(rq, m->database);
-    enum status st;
+    struct bytes message;
+    struct pb w;
 
-    if (db == NULL)
-        return;
-    reply.database = m->database;
-    if ((st = database_load(db, &rq->err)) != ST_OK)
+    pb_init(&w, rq->arena, DATABASE_NAME_LEN_MAX + 8);
+    pb_bytes(&w, 1, bytes_str(name));
+    if (st != ST_OK || (st = pb_take(&w, &message, &rq->err)) != ST_OK)
         request_fail_err(rq, st, &rq->err);
     else
-        request_reply_message(rq, &reply.base);
+        request_reply(rq, message);
 }
+
+static void administer(struct request *rq, const char *name, enum status (*action)(struct database *db, struct err *err))
+{
+    struct database *db = administered(rq, name);
+
+    if (db != NULL)
+        reply_name(rq, action(db, &rq->err), name);
+}
+
+void handle_load_database(struct request *rq) { administer(rq, ((const Immudb__Schema__LoadDatabaseRequest *)rq->message)->database, database_load); }
 
 void handle_unload_database(struct request *rq)
 {
-    Immudb__Schema__UnloadDatabaseResponse reply = IMMUDB__SCHEMA__UNLOAD_DATABASE_RESPONSE__INIT;
-    const Immudb__Schema__UnloadDatabaseRequest *m = rq->message;
-    struct database *db = administered(rq, m->database);
-    enum status st;
-
-    if (db == NULL)
-        return;
-    reply.database = m->database;
-    if ((st = database_unload(db, &rq->err)) != ST_OK)
-        request_fail_err(rq, st, &rq->err);
-    else
-        request_reply_message(rq, &reply.base);
+    administer(rq, ((const Immudb__Schema__UnloadDatabaseRequest *)rq->message)->database, database_unload);
 }
 
 void handle_delete_database(struct request *rq)
 {
-    Immudb__Schema__DeleteDatabaseResponse reply = IMMUDB__SCHEMA__DELETE_DATABASE_RESPONSE__INIT;
     const Immudb__Schema__DeleteDatabaseRequest *m = rq->message;
     struct database *db = administered(rq, m->database);
     enum status st;
 
     if (db == NULL)
         return;
-    reply.database = m->database;
-    if ((st = database_delete(db, &rq->err)) != ST_OK) {
-        request_fail_err(rq, st, &rq->err);
+    if ((st = database_delete(db, &rq->err)) == ST_OK)
+        LOG_INFO_AT(rq->server->logger, "database '%s' successfully deleted by %s", database_name(db), rq->user);
+    reply_name(rq, st, m->database);
+}
+
+static bool is_given_up(void *ctx)
+{
+    const struct request *rq = ctx;
+
+    return rpc_is_cancelled(rq->call) || atomic_load_explicit(&rq->server->readiness, memory_order_relaxed) == SERVER_STOPPING;
+}
+
+void handle_truncate_database(struct request *rq)
+{
+    const Immudb__Schema__TruncateDatabaseRequest *m = rq->message;
+    struct database *db = administered(rq, m->database);
+    struct truncation_result result;
+    enum status st;
+
+    if (db == NULL)
+        return;
+    if (m->retentionperiod < 0 || (m->retentionperiod > 0 && m->retentionperiod < RETENTION_LEAST_MS)) {
+        request_fail(
+            rq, RPC_INVALID_ARGUMENT,
+            "rpc error: code = InvalidArgument desc = illegal arguments: invalid retention period for database '%s'. RetentionPeriod should at "
+            "least '24h0m0s' hours",
+            m->database);
         return;
     }
-    LOG_INFO_AT(rq->server->logger, "database '%s' successfully deleted by %s", m->database, rq->user);
-    request_reply_message(rq, &reply.base);
+    if ((st = database_pin(db, true, &rq->err)) == ST_OK) {
+        st = database_truncate(db, m->retentionperiod, 0, is_given_up, rq, &result, &rq->err);
+        databases_unpin(db);
+    }
+    reply_name(rq, st, m->database);
 }
 
 /* --- settings --- */
@@ -386,54 +418,6 @@ void handle_get_database_settings_v2(struct request *rq)
     reply.database = s.database;
     if ((reply.settings = settings_message(&s, rq->arena)) == NULL)
         request_fail_nomem(rq);
-    else
-        request_reply_message(rq, &reply.base);
-}
-
-/* --- truncation --- */
-
-static const int64_t DAY_S = 86400;
-
-/* Everything before the start of the day that lies retention_ms back. */
-static enum status truncate_store(struct request *rq, struct store *s, int64_t retention_ms, struct err *err)
-{
-    int64_t from_s = rq->now_s - retention_ms / 1000;
-    uint64_t tx_id, freed;
-    enum status st;
-
-    from_s -= from_s % DAY_S;
-    if ((st = store_tx_since(s, from_s, &tx_id, err)) != ST_OK)
-        return st;
-    if (tx_id <= 1)
-        return err_set(err, ST_NOT_FOUND, 0, "retention period has not been reached");
-    return store_truncate(s, tx_id - 1, &freed, err);
-}
-
-void handle_truncate_database(struct request *rq)
-{
-    Immudb__Schema__TruncateDatabaseResponse reply = IMMUDB__SCHEMA__TRUNCATE_DATABASE_RESPONSE__INIT;
-    const Immudb__Schema__TruncateDatabaseRequest *m = rq->message;
-    struct database *db = administered(rq, m->database);
-    enum status st;
-
-    if (db == NULL)
-        return;
-    if (m->retentionperiod < 0 || (m->retentionperiod > 0 && m->retentionperiod < DAY_S * 1000)) {
-        request_fail(
-            rq, RPC_INVALID_ARGUMENT,
-            "rpc error: code = InvalidArgument desc = illegal arguments: invalid retention period for database '%s'. RetentionPeriod should at "
-            "least '24h0m0s' hours",
-            m->database);
-        return;
-    }
-    if ((st = database_pin(db, true, &rq->err)) == ST_OK) {
-        st = database_is_replica(db) ? err_set(&rq->err, ST_READ_ONLY, 0, "database is read-only because it's a replica")
-                                     : truncate_store(rq, database_store(db), m->retentionperiod, &rq->err);
-        databases_unpin(db);
-    }
-    reply.database = m->database;
-    if (st != ST_OK)
-        request_fail_err(rq, st, &rq->err);
     else
         request_reply_message(rq, &reply.base);
 }

@@ -8,6 +8,7 @@
 
 #include "config/config.h"
 #include "config/logger.h"
+#include "server/txs.h"
 
 static const uint64_t PATIENCE_FOREVER = UINT64_MAX;
 enum { SYSTEMDB_MEMTABLE_BYTES = 1 << 20 };
@@ -32,11 +33,26 @@ size_t databases_count(struct databases *d) { return atomic_load_explicit(&d->co
 size_t databases_open_count(struct databases *d) { return atomic_load_explicit(&d->open_count, memory_order_relaxed) + 2; }
 
 int64_t database_last_request_ms(const struct database *db) { return atomic_load_explicit(&mutable(db)->last_request_ms, memory_order_relaxed); }
-void database_note_request(struct database *db, int64_t now_ms) { atomic_store_explicit(&db->last_request_ms, now_ms, memory_order_relaxed); }
+static void touch(struct database *db)
+{
+    uint64_t now = atomic_load_explicit(&db->owner->now_s, memory_order_relaxed);
+
+    if (atomic_load_explicit(&db->last_used_s, memory_order_relaxed) != now)
+        atomic_store_explicit(&db->last_used_s, now, memory_order_relaxed);
+}
+
+void database_note_request(struct database *db)
+{
+    atomic_store_explicit(&db->last_request_ms, env_wall_ns(db->owner->server->env) / 1000000, memory_order_relaxed);
+    touch(db);
+}
 
 void database_write_begin(struct database *db) { atomic_fetch_add_explicit(&db->writes, 1, memory_order_relaxed); }
 void database_write_end(struct database *db) { atomic_fetch_sub_explicit(&db->writes, 1, memory_order_relaxed); }
 uint32_t database_pending(const struct database *db) { return atomic_load_explicit(&mutable(db)->writes, memory_order_relaxed); }
+
+bool database_compact_begin(struct database *db) { return !atomic_exchange_explicit(&db->is_compacting, true, memory_order_acquire); }
+void database_compact_end(struct database *db) { atomic_store_explicit(&db->is_compacting, false, memory_order_release); }
 
 /* --- the list --- */
 
@@ -88,6 +104,7 @@ enum status database_add(struct databases *d, const struct database_settings *se
     db->settings = *settings;
     memcpy(db->name, settings->database, sizeof db->name);
     atomic_init(&db->is_replica, settings->replica);
+    atomic_init(&db->has_retention, settings->retention_period_ms > 0);
     atomic_init(&db->state, DATABASE_CLOSED);
     atomic_init(&db->last_request_ms, RECORD_TIME_NEVER_S * INT64_C(1000));
     db->number = DATABASE_NUMBER_SYSTEMDB;
@@ -152,6 +169,7 @@ enum status database_open_store(struct database *db, bool create, struct err *er
     o.read_set_max = (uint32_t)s->mvcc_read_set_limit;
     if (database_is_systemdb(db))
         o.memtable_bytes_max = SYSTEMDB_MEMTABLE_BYTES;
+    counts_forget(db);
     LOG_INFO_AT(d->server->logger, "%s database '%s' {replica = %s}...", create ? "creating" : "opening", db->name, s->replica ? "true" : "false");
     if ((st = store_open(&o, &db->store, err)) != ST_OK) {
         LOG_ERROR_AT(d->server->logger, "database '%s' could not be opened: %s", db->name, err->text);
@@ -180,7 +198,6 @@ enum status database_close_store(struct database *db, enum database_state next, 
 {
     struct databases *d = db->owner;
     uint64_t start = env_mono_ns(d->server->env);
-    struct store_state state;
 
     assert(state_of(db) == DATABASE_OPEN);
     atomic_store_explicit(&db->state, DATABASE_CLOSING, memory_order_seq_cst);
@@ -189,14 +206,15 @@ enum status database_close_store(struct database *db, enum database_state next, 
             atomic_store_explicit(&db->state, DATABASE_OPEN, memory_order_seq_cst);
             return err_set(err, ST_BUSY, 0, "database '%s' is in use by running calls", db->name);
         }
+        if (patience_ns > 0)
+            txs_cut(d->server->txs, db);
         nap();
     }
-    store_get_state(db->store, &state);
-    atomic_store_explicit(&db->txs, state.tx_id, memory_order_relaxed);
-    atomic_store_explicit(&db->has_counts, true, memory_order_release);
     LOG_INFO_AT(d->server->logger, "closing database '%s'...", db->name);
+    counts_note_store(db);
     store_close(db->store);
     db->store = NULL;
+    counts_note_folder(db);
     if (!database_is_permanent(db))
         atomic_fetch_sub_explicit(&d->open_count, 1, memory_order_relaxed);
     atomic_store_explicit(&db->state, next, memory_order_seq_cst);
@@ -231,14 +249,6 @@ void databases_tidy(struct databases *d, uint64_t now_s)
 
 /* --- pins --- */
 
-static void touch(struct database *db)
-{
-    uint64_t now = atomic_load_explicit(&db->owner->now_s, memory_order_relaxed);
-
-    if (atomic_load_explicit(&db->last_used_s, memory_order_relaxed) != now)
-        atomic_store_explicit(&db->last_used_s, now, memory_order_relaxed);
-}
-
 static enum status pin_slowly(struct database *db, struct err *err)
 {
     enum status st = ST_OK;
@@ -272,10 +282,8 @@ enum status database_pin(struct database *db, bool may_block, struct err *err)
 
     /* The closer sets its state first and looks at the pins then; here it is the other way round: one of both sees the other. */
     atomic_fetch_add_explicit(&db->pins, 1, memory_order_seq_cst);
-    if ((state = state_of(db)) == DATABASE_OPEN) {
-        touch(db);
+    if ((state = state_of(db)) == DATABASE_OPEN)
         return ST_OK;
-    }
     atomic_fetch_sub_explicit(&db->pins, 1, memory_order_seq_cst);
     if (state == DATABASE_DELETED)
         return err_set(err, ST_NOT_FOUND, 0, "database does not exist");
@@ -362,7 +370,7 @@ void databases_close(struct databases *d)
             pthread_mutex_unlock(&db->latch);
         }
     }
-    databases_counts_save(d);
+    databases_counts_save(d, true);
     for (i = 0; i < DATABASE_BUCKETS; i++) {
         for (db = d->buckets[i]; db != NULL; db = next) {
             next = db->next;

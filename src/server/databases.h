@@ -60,6 +60,9 @@ size_t databases_open_count(struct databases *d);
 void database_settings_get(struct database *db, struct database_settings *out);
 /* Record in systemdb first, then the folder. ST_EXISTS "database already exists". */
 MUST_USE enum status databases_create(struct databases *d, const struct database_settings *settings, struct database **out, struct err *err);
+/* Pins a database whose settings record came from elsewhere (systemdb was imported); its folder is made when missing, nothing is written to systemdb.
+ * For importing: every transaction commits at once, synchronous replication or not. Before databases_scan(), which is not called then. */
+MUST_USE enum status databases_adopt(struct databases *d, const char *name, struct database **out, struct err *err);
 /* changed: a whole new set of settings; written, and kept for the next opening. */
 MUST_USE enum status database_update(struct database *db, const struct database_settings *changed, struct err *err);
 MUST_USE enum status database_load(struct database *db, struct err *err);
@@ -70,17 +73,24 @@ struct database_counts {
     uint64_t txs, disk_bytes;
     bool is_loaded;
 };
-/* From the open store, or as it was when it was closed; opens a database that was never open. */
+/* From the open store, or as it was when it was closed. Opens a database only when nobody knows: it was open when the process was killed. */
 MUST_USE enum status database_counts_get(struct database *db, struct database_counts *out, struct err *err);
-/* Bytes of all files in its folder; blocking. */
-uint64_t database_disk_bytes(const struct database *db);
-/* For DatabaseHealth: unix milliseconds of the last finished call, -62135596800000 when there was none. */
+/* Bytes of its files; blocking only when it is closed and they were never counted. */
+uint64_t database_disk_bytes(struct database *db);
+/* Uses that count for closing by least use are requests; being looked at for a list or a metric is none.
+ * For DatabaseHealth: unix milliseconds of the last finished call, -62135596800000 when there was none. */
 int64_t database_last_request_ms(const struct database *db);
-void database_note_request(struct database *db, int64_t now_ms);
+void database_note_request(struct database *db);
 /* Write calls that are not answered yet. */
 void database_write_begin(struct database *db);
 void database_write_end(struct database *db);
 uint32_t database_pending(const struct database *db);
+/* One compaction of its index at a time: false when another is at work. */
+bool database_compact_begin(struct database *db);
+void database_compact_end(struct database *db);
+
+/* Writes the counts of closed databases down when they have changed, so that a start after a crash need not count anew. Blocking. */
+void databases_counts_keep(struct databases *d);
 
 /* Closes the least used databases beyond the limit. Called now and then by the housekeeper; now: its clock in seconds. */
 void databases_tidy(struct databases *d, uint64_t now_s);

@@ -214,6 +214,48 @@ static void test_restart(void **state)
     shell_free(s);
 }
 
+static void counts_file_write(struct shell *s, const char *text)
+{
+    assert_int_equal(vfs_replace(s->vfs, "data", "data/databases.counts", text, strlen(text), NULL), ST_OK);
+}
+
+/* The file of counts is believed only after a clean stop, line by line when the stamp is that of the folder; anything else is counted anew. */
+static void test_counts_file(void **state)
+{
+    static const char *const unbelievable[] = {
+        "",
+        "nonsense",
+        "immudb databases.counts 1 clean\nzz 77 5 0\n",
+        "immudb databases.counts 2 some-other-boot\nzz 77 5 0\n",
+        "immudb databases.counts 2 clean\nzz 77 5 123\n",                      /* opened since */
+        "immudb databases.counts 2 clean\nzz 77\nzz x y z\nyy 77 5 0\n\n\nzz", /* broken lines, another name, no end */
+        "zz 77\n",
+    };
+    struct shell *s = shell_open(100);
+    uint8_t *text = NULL;
+    size_t i, len = 0;
+
+    (void)state;
+    write_key(create(s, "zz"), "k");
+    for (i = 0; i < sizeof unbelievable / sizeof unbelievable[0]; i++) {
+        shell_stop(s);
+        counts_file_write(s, unbelievable[i]);
+        shell_start(s);
+        assert_int_equal(txs_of(databases_find(s->server.databases, bytes_str("zz"))), 1);
+        assert_int_equal(databases_open_count(s->server.databases), 3); /* it had to be opened */
+    }
+    shell_stop(s);
+    counts_file_write(s, "immudb databases.counts 2 clean\nzz 77 5 0\n");
+    shell_start(s);
+    assert_int_equal(txs_of(databases_find(s->server.databases, bytes_str("zz"))), 77);
+    assert_int_equal(databases_open_count(s->server.databases), 2);
+    /* Once the server runs it is no clean stop's any more. */
+    assert_int_equal(vfs_read_all(s->vfs, "data/databases.counts", 4096, &text, &len, NULL), ST_OK);
+    assert_true(len > 32 && memcmp(text, "immudb databases.counts 2 ", 26) == 0 && memcmp(text + 26, "clean", 5) != 0);
+    free(text);
+    shell_free(s);
+}
+
 /* A folder without a record gets one; a broken record leaves its database out and the others in. */
 static void test_odd_records(void **state)
 {
@@ -404,6 +446,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_life),
                                        cmocka_unit_test(test_restart),
+                                       cmocka_unit_test(test_counts_file),
                                        cmocka_unit_test(test_odd_records),
                                        cmocka_unit_test(test_least_use),
                                        cmocka_unit_test(test_interrupted_deletion),

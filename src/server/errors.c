@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "config/logger.h"
+#include "server/call_event.h"
 #include "server/request.h"
 #include "server/server.h"
 
@@ -64,6 +65,15 @@ static size_t cause_len(const char *text)
     return more != NULL ? (size_t)(more - text) : strlen(text);
 }
 
+/* The whole chain of causes; the client sees the innermost alone. */
+static void log_failure(struct request *rq, const struct err *err)
+{
+    char id[EVENT_REQUEST_ID_MAX + 1];
+
+    (void)request_id_of(rq->call, id);
+    LOG_ERROR_AT(rq->server->logger, "%s: %s (request=%s)", rq->method->path, err->text, id);
+}
+
 void request_fail_err(struct request *rq, enum status st, const struct err *err)
 {
     char text[sizeof err->text];
@@ -88,6 +98,6 @@ void request_fail_err(struct request *rq, enum status st, const struct err *err)
     else if (st == ST_CANCELLED)
         snprintf(text, sizeof text, "context canceled");
     else if (code == RPC_INTERNAL || st == ST_NO_SPACE)
-        LOG_ERROR_AT(rq->server->logger, "%s: %s", rq->method->path, err->text);
+        log_failure(rq, err);
     request_fail(rq, code, "%s", text);
 }

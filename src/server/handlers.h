@@ -34,6 +34,12 @@ void handle_get_database_settings(struct request *rq);
 void handle_get_database_settings_v2(struct request *rq);
 void handle_truncate_database(struct request *rq);
 
+/* tx_handlers.c */
+void handle_new_tx(struct request *rq);
+void handle_commit(struct request *rq);
+void handle_rollback(struct request *rq);
+void handle_tx_sql(struct request *rq);
+
 /* user_handlers.c */
 void handle_list_users(struct request *rq);
 void handle_create_user(struct request *rq);

@@ -10,12 +10,16 @@
 #include "config/config.h"
 #include "config/logger.h"
 #include "server/databases.h"
+#include "server/reload.h"
+#include "server/truncator.h"
+#include "server/txs.h"
 
-static const uint64_t TICK_NS = 1000000000;
+static const uint64_t TICK_NS = 1000000000, COUNTS_NS = 10ull * 1000000000;
 enum { STACK_BYTES = 256 * 1024 };
 
 struct housekeeper {
     struct server *server;
+    struct truncator *truncator; /* a thread of its own: its work may take minutes */
     pthread_t thread;
     pthread_mutex_t lock; /* guards is_stopping */
     pthread_cond_t wake;
@@ -42,13 +46,19 @@ static void *run(void *arg)
     struct housekeeper *h = arg;
     struct server *s = h->server;
     uint64_t interval = (uint64_t)s->config->sessions_guard_check_interval, tick = interval < TICK_NS ? interval : TICK_NS;
-    uint64_t now = env_mono_ns(s->env), next_guard = now + interval;
+    uint64_t now = env_mono_ns(s->env), next_guard = now + interval, next_counts = now + COUNTS_NS;
     size_t ended;
 
     pthread_setname_np(pthread_self(), "housekeeper");
     while (wait_until(h, now + tick)) {
         now = env_mono_ns(s->env);
         databases_tidy(s->databases, now / 1000000000);
+        reload_tick(s->reload, env_wall_s(s->env));
+        txs_tidy(s->txs);
+        if (now >= next_counts) {
+            databases_counts_keep(s->databases);
+            next_counts = now + COUNTS_NS;
+        }
         if (now < next_guard)
             continue;
         if ((ended = sessions_expire(s->auth->sessions, now)) > 0)
@@ -93,9 +103,18 @@ static int thread_start(struct housekeeper *h)
     return rc;
 }
 
+static void housekeeper_free(struct housekeeper *h)
+{
+    truncator_stop(h->truncator);
+    pthread_cond_destroy(&h->wake);
+    pthread_mutex_destroy(&h->lock);
+    free(h);
+}
+
 enum status housekeeper_start(struct server *s, struct housekeeper **out, struct err *err)
 {
     struct housekeeper *h = calloc(1, sizeof *h);
+    enum status st;
     int rc;
 
     *out = NULL;
@@ -104,14 +123,13 @@ enum status housekeeper_start(struct server *s, struct housekeeper **out, struct
         return err_set(err, ST_NOMEM, 0, "starting the housekeeper: out of memory");
     }
     h->server = s;
-    if ((rc = thread_start(h)) != 0) {
-        pthread_cond_destroy(&h->wake);
-        pthread_mutex_destroy(&h->lock);
-        free(h);
-        return err_set(err, ST_NOMEM, rc, "starting the housekeeper: %s", strerror(rc));
-    }
-    *out = h;
-    return ST_OK;
+    if ((st = truncator_start(s, &h->truncator, err)) == ST_OK && (rc = thread_start(h)) != 0)
+        st = err_set(err, ST_NOMEM, rc, "starting the housekeeper: %s", strerror(rc));
+    if (st == ST_OK)
+        *out = h;
+    else
+        housekeeper_free(h);
+    return st;
 }
 
 void housekeeper_stop(struct housekeeper *h)
@@ -123,7 +141,5 @@ void housekeeper_stop(struct housekeeper *h)
     pthread_cond_signal(&h->wake);
     pthread_mutex_unlock(&h->lock);
     pthread_join(h->thread, NULL);
-    pthread_cond_destroy(&h->wake);
-    pthread_mutex_destroy(&h->lock);
-    free(h);
+    housekeeper_free(h);
 }

@@ -1,4 +1,4 @@
-/* What has to be done now and then: sessions that timed out, databases beyond the limit. */
+/* What has to be done now and then: sessions that timed out, databases beyond the limit, counts on disk, truncation. */
 #ifndef SERVER_HOUSEKEEPER_H
 #define SERVER_HOUSEKEEPER_H
 

@@ -2,7 +2,7 @@
 #include "server/kv_common.h"
 #include "server/kv_handlers.h"
 
-#define COMPACTION_RUNS_MIN 2u /* below it there is nothing to be gained */
+#define COMPACTION_RUNS_MIN 2u /* below it there is nothing to be gained: the threshold of the settings counts only when it is lower */
 
 /* FlushIndexResponse: 1 database */
 static void flush_waiting(struct request *rq)
@@ -27,13 +27,23 @@ void handle_flush_index(struct request *rq) { request_on_worker(rq, flush_waitin
 
 static void compact_waiting(struct request *rq)
 {
+    struct database_settings settings;
     struct store_stats stats;
     enum status st;
 
+    database_settings_get(rq->db, &settings);
     store_get_stats(rq->store, &stats);
-    if (stats.index.runs < COMPACTION_RUNS_MIN)
+    if (stats.index.runs < COMPACTION_RUNS_MIN && (int64_t)stats.index.runs < settings.index_compaction_threshold) {
         request_fail(rq, RPC_UNKNOWN, "tbtree: compaction threshold not yet reached");
-    else if ((st = store_compact_index(rq->store, &rq->err)) != ST_OK)
+        return;
+    }
+    if (!database_compact_begin(rq->db)) {
+        request_fail(rq, RPC_UNKNOWN, "tbtree: compact already in progress");
+        return;
+    }
+    st = store_compact_index(rq->store, &rq->err);
+    database_compact_end(rq->db);
+    if (st != ST_OK)
         kv_fail(rq, st, &rq->err);
     else
         request_reply_empty(rq);

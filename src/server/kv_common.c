@@ -19,13 +19,16 @@ static bool is_invalid_argument(const char *text)
     return strncmp(text, "rpc error: code = InvalidArgument desc = ", 41) == 0;
 }
 
-/* A read that needs the index while it is being rebuilt. */
+/* A read that needs the index, or a proof that needs the tree, while it is being rebuilt. */
 static void fail_rebuilding(struct request *rq, const struct err *err)
 {
     struct store_health health;
 
     store_health(rq->store, &health);
-    if (health.kind == STORE_REBUILDING)
+    if (strncmp(err->text, "tree of database ", 17) == 0)
+        request_fail(rq, RPC_UNAVAILABLE, "tree of database %s is being rebuilt: %llu of %llu transactions", database_name(rq->db),
+                     (unsigned long long)health.tree_rebuilt, (unsigned long long)health.tree_to_rebuild);
+    else if (health.kind == STORE_REBUILDING)
         request_fail(rq, RPC_UNAVAILABLE, "index of database %s is being rebuilt: %llu of %llu transactions", database_name(rq->db),
                      (unsigned long long)health.rebuilt, (unsigned long long)health.to_rebuild);
     else
@@ -120,6 +123,13 @@ uint64_t kv_proven_tx(struct store *s)
 
     store_get_state(s, &state);
     return state.tx_id;
+}
+
+enum status kv_tree_wait(struct request *rq, uint64_t tx_id, bool nowait, struct err *err)
+{
+    enum status st = store_wait_tree(rq->store, tx_id, nowait ? 1 : kv_deadline_ns(rq), err);
+
+    return nowait && st == ST_BUSY ? ST_AGAIN : st;
 }
 
 enum status kv_proof_make(struct request *rq, uint64_t tx_id, uint64_t since_tx, struct kv_proof *out, struct err *err)

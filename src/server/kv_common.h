@@ -54,6 +54,8 @@ struct kv_proof {
     struct state_signature signature;
     bool is_signed;
 };
+/* Proofs up to tx_id need the tree: waits for a lost one that is being rebuilt, until the call's deadline; nowait: ST_AGAIN. */
+MUST_USE enum status kv_tree_wait(struct request *rq, uint64_t tx_id, bool nowait, struct err *err);
 /* Dual proof between since_tx (0 = tx itself) and tx, from the older to the newer; signed when the server has a key. */
 MUST_USE enum status kv_proof_make(struct request *rq, uint64_t tx_id, uint64_t since_tx, struct kv_proof *out, struct err *err);
 struct wire_verifiable_tx kv_proof_wire(const struct kv_proof *p, const struct kv_tx *tx);

@@ -2,6 +2,24 @@
 #include "server/kv_common.h"
 #include "server/kv_handlers.h"
 
+/* What the reading of one entry of a list needs; gone before the next, so that a list costs its answer and one entry. */
+#define SCRATCH_BYTES 16384u
+
+static void scratch_begin(struct arena *scratch, const struct request *rq, struct kv_reader *r)
+{
+    arena_init(scratch, SCRATCH_BYTES, rq->arena->bytes_max);
+    arena_set_meter(scratch, rq->arena->meter, 0);
+    r->arena = scratch;
+}
+
+static void scratch_next(struct arena *scratch, struct kv_reader *r)
+{
+    if (scratch->chunks == NULL) /* most entries are borrowed from the cache */
+        return;
+    kv_reader_unpin(r);
+    arena_reset(scratch);
+}
+
 /* ------------------------------------------------------------ point reads */
 
 static enum status get_attempt(struct request *rq, bool nowait)
@@ -27,24 +45,30 @@ static enum status get_attempt(struct request *rq, bool nowait)
 }
 KV_READ_HANDLER(handle_get, get_attempt)
 
+#define KEYS_PINNED_MIN 4u /* fewer are not worth the memory */
+
 static enum status get_all(struct request *rq, struct kv_reader *r, struct pb_list *list)
 {
     const Immudb__Schema__KeyListRequest *m = rq->message;
+    struct arena scratch;
     struct kv_entry e;
     enum status st = ST_OK;
 
     pb_list_init(list, rq->arena, m->n_keys * 96);
-    for (size_t i = 0; i < m->n_keys; i++) {
+    scratch_begin(&scratch, rq, r);
+    for (size_t i = 0; i < m->n_keys && !list->failed; i++) {
         if (m->keys[i].len == 0)
             continue;
         if ((st = kv_get_latest(r, bytes_pb(m->keys[i]), &e, &rq->err)) == ST_OK)
             wire_list_entry(list, &e);
         else if (st != ST_NOT_FOUND)
-            return st;
-        if (list->failed)
             break;
+        st = ST_OK;
+        scratch_next(&scratch, r);
     }
-    return ST_OK;
+    kv_reader_unpin(r);
+    arena_free(&scratch);
+    return st;
 }
 
 static void list_reply(struct request *rq, enum status st, struct pb_list *list)
@@ -70,6 +94,8 @@ static enum status get_all_attempt(struct request *rq, bool nowait)
         return ST_AGAIN;
     if ((st = kv_reader_open(rq, &r, m->sincetx, nowait, &rq->err)) != ST_OK)
         return kv_fail_or_again(rq, st, &rq->err);
+    if (m->n_keys >= KEYS_PINNED_MIN)
+        kv_reader_many(&r);
     st = get_all(rq, &r, &list);
     kv_reader_close(&r);
     if (st != ST_AGAIN)
@@ -87,6 +113,7 @@ static void scan_waiting(struct request *rq)
     const Immudb__Schema__ScanRequest *m = rq->message;
     struct kv_scan_options o;
     struct kv_scan scan = {0};
+    struct arena scratch;
     struct pb_list list;
     struct kv_reader r;
     struct kv_entry e;
@@ -98,8 +125,11 @@ static void scan_waiting(struct request *rq)
     }
     pb_list_init(&list, rq->arena, LIST_HINT_BYTES);
     if ((st = kv_scan_of(m, &o, &rq->err)) == ST_OK && (st = kv_scan_open(&scan, &r, &o, &rq->err)) == ST_OK) {
-        while (!list.failed && (st = kv_scan_next(&scan, &e, &rq->err)) == ST_OK)
+        scratch_begin(&scratch, rq, &r);
+        for (; !list.failed && (st = kv_scan_next(&scan, &e, &rq->err)) == ST_OK; scratch_next(&scratch, &r))
             wire_list_entry(&list, &e);
+        kv_reader_unpin(&r);
+        arena_free(&scratch);
         if (st == ST_NOT_FOUND)
             st = ST_OK;
     }
@@ -114,6 +144,7 @@ static void zscan_waiting(struct request *rq)
     const Immudb__Schema__ZScanRequest *m = rq->message;
     struct kv_zscan_options o;
     struct kv_zscan scan = {0};
+    struct arena scratch;
     struct pb_list list;
     struct kv_reader r;
     struct kv_zentry z;
@@ -124,9 +155,13 @@ static void zscan_waiting(struct request *rq)
         return;
     }
     pb_list_init(&list, rq->arena, LIST_HINT_BYTES);
+    kv_reader_many(&r);
     if ((st = kv_zscan_open(&scan, &r, &o, &rq->err)) == ST_OK) {
-        while (!list.failed && (st = kv_zscan_next(&scan, &z, &rq->err)) == ST_OK)
+        scratch_begin(&scratch, rq, &r);
+        for (; !list.failed && (st = kv_zscan_next(&scan, &z, &rq->err)) == ST_OK; scratch_next(&scratch, &r))
             wire_list_zentry(&list, &z);
+        kv_reader_unpin(&r);
+        arena_free(&scratch);
         if (st == ST_NOT_FOUND)
             st = ST_OK;
     }
@@ -140,6 +175,7 @@ static void history_waiting(struct request *rq)
 {
     const Immudb__Schema__HistoryRequest *m = rq->message;
     struct kv_history h;
+    struct arena scratch;
     struct pb_list list;
     struct kv_reader r;
     struct kv_entry e;
@@ -153,8 +189,11 @@ static void history_waiting(struct request *rq)
     pb_list_init(&list, rq->arena, LIST_HINT_BYTES);
     if ((st = kv_limit(m->limit > 0 ? (uint64_t)m->limit : 0, &ignored, &rq->err)) == ST_OK &&
         (st = kv_history_open(&h, &r, bytes_pb(m->key), m->offset, m->limit, m->desc, &rq->err)) == ST_OK) {
-        while (!list.failed && (st = kv_history_next(&h, &e, &rq->err)) == ST_OK)
+        scratch_begin(&scratch, rq, &r);
+        for (; !list.failed && (st = kv_history_next(&h, &e, &rq->err)) == ST_OK; scratch_next(&scratch, &r))
             wire_list_entry(&list, &e);
+        kv_reader_unpin(&r);
+        arena_free(&scratch);
         if (st == ST_NOT_FOUND)
             st = ST_OK;
     }

@@ -68,6 +68,7 @@ static enum status scan_txs(struct request *rq, struct kv_reader *r, uint64_t li
     enum status st = ST_OK;
 
     arena_init(&scratch, 65536, rq->arena->bytes_max);
+    arena_set_meter(&scratch, rq->arena->meter, 0);
     r->arena = &scratch;
     while (st == ST_OK && limit-- > 0 && tx_id >= 1 && tx_id <= last && !rpc_is_cancelled(rq->call)) {
         st = scan_tx(list, r, tx_id, &spec, &scratch, &rq->err);

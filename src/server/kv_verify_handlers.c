@@ -18,7 +18,8 @@ enum status kv_prove_entry(struct request *rq, struct kv_reader *r, const struct
         if ((st = store_sync(rq->store, err)) != ST_OK)
             return st;
     }
-    if ((st = kv_tx_open(&out->tx, r, tx_id, &digests, err)) != ST_OK)
+    if ((st = kv_tree_wait(rq, tx_id > since_tx ? tx_id : since_tx, r->nowait, err)) != ST_OK ||
+        (st = kv_tx_open(&out->tx, r, tx_id, &digests, err)) != ST_OK)
         return st;
     if ((st = kv_store_key(rq->arena, key, &store_key, err)) != ST_OK ||
         (st = store_tx_find(rq->store, &out->tx.log_tx, store_key, &out->leaf, err)) != ST_OK ||
@@ -102,7 +103,8 @@ static enum status verifiable_tx_attempt(struct request *rq, bool nowait)
     if ((st = kv_tx_open(&t, &r, m->tx, &spec, &rq->err)) == ST_OK) {
         if (m->tx > kv_proven_tx(rq->store))
             st = nowait ? ST_AGAIN : store_sync(rq->store, &rq->err);
-        if (st == ST_OK && (st = kv_proof_make(rq, m->tx, m->provesincetx, &proof, &rq->err)) == ST_OK) {
+        if (st == ST_OK && (st = kv_tree_wait(rq, m->tx > m->provesincetx ? m->tx : m->provesincetx, nowait, &rq->err)) == ST_OK &&
+            (st = kv_proof_make(rq, m->tx, m->provesincetx, &proof, &rq->err)) == ST_OK) {
             v = kv_proof_wire(&proof, &t.tx);
             pb_init(&w, rq->arena, wire_tx_hint(&t.tx) + wire_proof_hint(&proof.proof));
             wire_verifiable_tx(&w, &v);

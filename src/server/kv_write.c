@@ -67,6 +67,9 @@ static enum status build(struct kv_write *w, struct store_draft *d, bool nowait,
     struct kv_reader r;
     enum status st = ST_OK;
 
+    /* What cannot be proven afterwards is not written before. */
+    if (w->answer == kv_answer_verifiable && (st = kv_tree_wait(w->rq, UINT64_MAX, nowait, err)) != ST_OK)
+        return st;
     kv_reader_init(&r, w->rq->store, w->rq->arena, w->rq->now_s, nowait);
     if (w->needs_snapshot)
         st = kv_reader_snapshot(&r, 0, nowait ? 0 : kv_deadline_ns(w->rq), err);

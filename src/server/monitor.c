@@ -1,25 +1,31 @@
-/* The routes of the metrics port, and one line per call in the access log; see monitor.h. */
+/* The routes of the metrics port, and what happens at the end of each call; see monitor.h. */
 #include "server/monitor.h"
 
 #include <malloc.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include "config/config.h"
 #include "config/logger.h"
 #include "http/http.h"
-#include "server/databases.h"
+#include "server/access_log.h"
+#include "server/audit_log.h"
+#include "server/exposition.h"
+#include "server/plain_methods.h"
+#include "server/reload.h"
 #include "server/request.h"
+
+enum { SLOW_LINES_PER_S = 10 };
 
 struct monitor {
     struct server *server;
     struct rpc_metrics *rpc;
-    struct rpc_metrics_method *methods; /* METHOD_COUNT */
+    struct rpc_metrics_method *methods; /* as METHODS, then reflection */
+    size_t method_count;
     struct http_server *http;
+    struct monitor_counters counters;
+    _Atomic uint64_t slow_window, slow_reported; /* second of the last slow call, and how many were logged in it */
 };
 
 /* --- counting --- */
@@ -51,27 +57,82 @@ void monitor_call_started(struct monitor *m, const struct request *rq, struct rp
         rpc_client_count(client, rq->now_s);
 }
 
-static void access_log(struct server *s, struct request *rq, enum rpc_code code, const char *message, uint64_t ns)
-{
-    char duration[32];
+static bool is_login(const struct method *m) { return m->who == CLASS_ANYBODY && m->auth_off == AUTH_OFF_LOGIN; /* Login and both OpenSession */ }
 
+static void login_failed(struct monitor *m, const char *message)
+{
+    size_t reason = strcmp(message, "invalid user name or password") == 0 ? 0 : strcmp(message, "user is not active") == 0 ? 1 : 2;
+
+    atomic_fetch_add_explicit(&m->counters.login_failures[reason], 1, memory_order_relaxed);
+}
+
+/* A line, unless there were SLOW_LINES_PER_S in this second: a server in trouble must not write logs instead of working. */
+static void slow_call(struct monitor *m, struct request *rq, enum rpc_code code, uint64_t ns)
+{
+    char id[EVENT_REQUEST_ID_MAX + 1], duration[32];
+    uint64_t now_s = env_mono_ns(m->server->env) / 1000000000;
+
+    atomic_fetch_add_explicit(&m->counters.slow_calls, 1, memory_order_relaxed);
+    if (atomic_exchange(&m->slow_window, now_s) != now_s)
+        atomic_store(&m->slow_reported, 0);
+    if (atomic_fetch_add(&m->slow_reported, 1) >= SLOW_LINES_PER_S)
+        return;
+    (void)request_id_of(rq->call, id);
     duration_format((int64_t)ns, duration);
-    if (code == RPC_OK)
-        LOG_INFO_AT(s->logger, "user=%s,ip=%s,method=%s,duration=%s", rq->user, request_ip(rq), rq->method->path, duration);
-    else
-        LOG_INFO_AT(s->logger, "user=%s,ip=%s,method=%s,duration=%s,error=%s", rq->user, request_ip(rq), rq->method->path, duration, message);
+    LOG_WARN_AT(m->server->logger, "slow call: user=%s,ip=%s,method=%s,duration=%s,code=%d,request=%s", rq->user, request_ip(rq), rq->method->path,
+                duration, (int)code, id);
+}
+
+/* What is kept of the call in logs. */
+static void call_log(struct monitor *m, struct request *rq, enum rpc_code code, const char *message, uint64_t ns)
+{
+    struct server *s = m->server;
+    bool is_audited = s->audit_log != NULL && audit_log_wants(s->audit_log, index_of(rq->method));
+    struct call_event event;
+
+    if (s->config->slow_call_ms > 0 && ns / 1000000 >= (uint64_t)s->config->slow_call_ms && rq->method->kind == RPC_UNARY)
+        slow_call(m, rq, code, ns);
+    if (!is_audited && s->access_log == NULL)
+        return;
+    call_event_fill(&event, rq, code, message, ns);
+    if (s->access_log != NULL)
+        access_log_add(s->access_log, &event);
+    if (is_audited)
+        audit_log_add(s->audit_log, &event);
+}
+
+/* Reflection is counted; health is not, and neither is logged: probes must not bury the calls that matter. */
+static void plain_call_ended(struct monitor *m, const struct rpc_call *call, enum rpc_code code, uint64_t ns)
+{
+    size_t i;
+
+    for (i = METHOD_COUNT; i < m->method_count; i++) {
+        if (strcmp(m->methods[i].path, rpc_method(call)->path) == 0) {
+            rpc_metrics_started(m->rpc, rpc_reactor_index(call), i);
+            rpc_metrics_ended(m->rpc, rpc_reactor_index(call), i, (unsigned)code, ns);
+        }
+    }
 }
 
 void monitor_call_ended(void *server, struct rpc_call *call, enum rpc_code code, const char *message)
 {
     const struct bound_method *bound = rpc_method(call)->user;
-    struct request *rq = request_of(call);
     struct server *s = server;
-    uint64_t now = env_mono_ns(s->env), start = rpc_started_ns(call), ns = now > start ? now - start : 0;
+    uint64_t now, start, ns;
+    struct request *rq;
 
+    now = env_mono_ns(s->env);
+    start = rpc_started_ns(call);
+    ns = now > start ? now - start : 0;
+    if (bound->method == NULL) {
+        plain_call_ended(s->monitor, call, code, ns);
+        return;
+    }
     rpc_metrics_ended(s->monitor->rpc, rpc_reactor_index(call), index_of(bound->method), (unsigned)code, ns);
-    if (s->config->log_access && rq != NULL)
-        access_log(s, rq, code, message, ns);
+    if (code != RPC_OK && is_login(bound->method))
+        login_failed(s->monitor, message);
+    if ((rq = request_of(call)) != NULL)
+        call_log(s->monitor, rq, code, message, ns);
 }
 
 /* --- probes --- */
@@ -105,180 +166,40 @@ static void on_version(void *ctx, struct http_reply *r)
 
 /* --- metrics --- */
 
-enum database_family { WRITE_SIZE, WRITE_ENTRIES, WRITE_COMMITTED, WRITE_INDEXED, WRITE_STORAGE };
-struct database_sums {
-    struct metrics_text *t;
-    enum database_family what;
-};
-
-static void database_sample(struct database *db, struct database_sums *d)
-{
-    const struct metric_label labels[2] = {{"db", database_name(db)},
-                                           {d->what == WRITE_STORAGE ? "kind" : "index", d->what == WRITE_STORAGE ? "none" : "index_00"}};
-    struct store_state state;
-
-    store_get_state(database_store(db), &state);
-    switch (d->what) {
-    case WRITE_SIZE:
-        metrics_sample_u64(d->t, "immudb_db_size_bytes", labels, 1, database_disk_bytes(db));
-        break;
-    case WRITE_ENTRIES:
-        metrics_sample_u64(d->t, "immudb_number_of_stored_entries", labels, 1, state.visible_tx_id);
-        break;
-    case WRITE_COMMITTED:
-        metrics_sample_u64(d->t, "immudb_last_committed_trx_id", labels, 2, state.visible_tx_id);
-        break;
-    case WRITE_INDEXED:
-        metrics_sample_u64(d->t, "immudb_last_indexed_trx_id", labels, 2, store_indexed(database_store(db)));
-        break;
-    case WRITE_STORAGE:
-        metrics_sample_u64(d->t, "immudb_remote_storage_kind", labels, 2, 1);
-        break;
-    }
-}
-
-/* Open ones only: being asked must not open the others. */
-static bool database_visit(void *ctx, struct database *db)
-{
-    if (database_pin(db, false, NULL) == ST_OK) {
-        database_sample(db, ctx);
-        databases_unpin(db);
-    }
-    return true;
-}
-
-static void databases_write(struct server *s, struct metrics_text *t)
-{
-    static const struct {
-        const char *name, *help;
-    } families[] = {{"immudb_db_size_bytes", "bytes of all files of a database"},
-                    {"immudb_number_of_stored_entries", "last transaction of a database"},
-                    {"immudb_last_committed_trx_id", "last committed transaction"},
-                    {"immudb_last_indexed_trx_id", "last indexed transaction"},
-                    {"immudb_remote_storage_kind", "where sealed files are kept"}};
-    struct database_sums d = {.t = t};
-    size_t i;
-
-    for (i = 0; i < sizeof families / sizeof families[0]; i++) {
-        metrics_family(t, families[i].name, "gauge", families[i].help);
-        d.what = (enum database_family)i;
-        databases_each(s->databases, database_visit, &d);
-    }
-    metrics_single(t, "immudb_loaded_databases", "gauge", "databases that are open now", (double)databases_open_count(s->databases));
-    metrics_single(t, "immudb_active_sessions", "gauge", "sessions that are open now", (double)sessions_count(s->auth->sessions));
-}
-
-static void logins_write(struct server *s, struct metrics_text *t)
-{
-    static const char *const outcomes[] = {"checked", "remembered", "shared", "refused"};
-    struct login_stats l;
-    uint64_t values[4];
-    size_t i;
-
-    logins_stats(s->auth->logins, &l);
-    values[0] = l.checked;
-    values[1] = l.remembered;
-    values[2] = l.shared;
-    values[3] = l.refused;
-    metrics_family(t, "immudb_logins_total", "counter",
-                   "password checks: hashed, remembered, shared with an equal one, refused for the queue was full");
-    for (i = 0; i < 4; i++) {
-        struct metric_label outcome = {"outcome", outcomes[i]};
-
-        metrics_sample_u64(t, "immudb_logins_total", &outcome, 1, values[i]);
-    }
-    metrics_single(t, "immudb_logins_waiting", "gauge", "password checks that wait or run", (double)l.waiting);
-}
-
-static void memory_write(struct server *s, struct metrics_text *t)
-{
-    const struct budget *b = &s->runtime->budget;
-    struct mallinfo2 heap = mallinfo2();
-    int use;
-
-    metrics_family(t, "immudb_memory_bytes", "gauge", "memory by what it is used for");
-    for (use = 0; use < BUDGET_USES; use++) {
-        struct metric_label consumer = {"consumer", budget_use_name((enum budget_use)use)};
-
-        metrics_sample_u64(t, "immudb_memory_bytes", &consumer, 1, budget_used(b, (enum budget_use)use));
-    }
-    metrics_single(t, "immudb_memory_limit_bytes", "gauge", "memory that caches, queues and requests may use together", (double)b->limit);
-    /* Names that older tools read, filled from our allocator. */
-    metrics_single(t, "go_memstats_heap_alloc_bytes", "gauge", "heap bytes in use", (double)(heap.uordblks + heap.hblkhd));
-    metrics_single(t, "go_memstats_heap_idle_bytes", "gauge", "heap bytes that are free", (double)heap.fordblks);
-    metrics_single(t, "go_memstats_heap_inuse_bytes", "gauge", "heap bytes in use", (double)(heap.uordblks + heap.hblkhd));
-    metrics_single(t, "go_memstats_stack_inuse_bytes", "gauge", "not measured", 0);
-    metrics_single(t, "go_memstats_sys_bytes", "gauge", "bytes obtained from the system", (double)(heap.arena + heap.hblkhd));
-}
-
-static void rpc_write(struct server *s, struct metrics_text *t)
-{
-    struct rpc_stats r;
-
-    rpc_server_stats(s->rpc, &r);
-    metrics_single(t, "immudb_rpc_connections", "gauge", "open connections", (double)r.connections_open);
-    metrics_single(t, "immudb_rpc_connections_total", "counter", "accepted connections", (double)r.connections_total);
-    metrics_single(t, "immudb_rpc_connections_refused_total", "counter", "connections beyond the limit", (double)r.connections_refused);
-    metrics_single(t, "immudb_rpc_streams", "gauge", "open streams", (double)r.streams_open);
-    metrics_single(t, "immudb_rpc_goaways_sent_total", "counter", "connections that were told to go away", (double)r.goaways_sent);
-    metrics_single(t, "immudb_rpc_received_bytes_total", "counter", "bytes received", (double)r.bytes_in);
-    metrics_single(t, "immudb_rpc_sent_bytes_total", "counter", "bytes sent", (double)r.bytes_out);
-}
-
-/* "VmRSS:  123 kB" of /proc/self/status, in bytes. */
-static double status_bytes(const char *status, const char *name)
-{
-    const char *at = strstr(status, name);
-
-    return at != NULL ? strtod(at + strlen(name), NULL) * 1024 : 0;
-}
-
-static void process_write(struct server *s, struct metrics_text *t)
-{
-    char status[4096] = "";
-    struct rusage usage;
-    struct rlimit files;
-    FILE *f = fopen("/proc/self/status", "re");
-
-    if (f != NULL) {
-        status[fread(status, 1, sizeof status - 1, f)] = '\0';
-        fclose(f);
-    }
-    if (getrusage(RUSAGE_SELF, &usage) == 0)
-        metrics_single(t, "process_cpu_seconds_total", "counter", "processor time used",
-                       (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) + (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0)
-        metrics_single(t, "process_max_fds", "gauge", "largest number of open files", (double)files.rlim_cur);
-    metrics_single(t, "process_resident_memory_bytes", "gauge", "resident memory", status_bytes(status, "VmRSS:"));
-    metrics_single(t, "process_start_time_seconds", "gauge", "when the server started", (double)s->started_s);
-    metrics_single(t, "process_virtual_memory_bytes", "gauge", "virtual memory", status_bytes(status, "VmSize:"));
-}
-
 static void on_metrics(void *ctx, struct http_reply *r)
 {
     struct monitor *m = ctx;
     struct server *s = m->server;
     struct metrics_text t = {0};
 
-    metrics_single(&t, "immudb_uptime_hours", "counter", "hours since the start", (double)(env_wall_s(s->env) - s->started_s) / 3600);
+    atomic_fetch_add(&m->counters.scraping, 1);
+    exposition_process(s, &m->counters, &t);
     rpc_metrics_write(m->rpc, !s->config->no_histograms, &t);
-    process_write(s, &t);
-    if (readiness_of(m) == SERVER_READY) { /* else the parts are being made or taken apart */
-        rpc_write(s, &t);
-        memory_write(s, &t);
-        logins_write(s, &t);
-        databases_write(s, &t);
-    }
+    if (readiness_of(m) == SERVER_READY) /* else the parts are being made or taken apart */
+        exposition_server(s, &m->counters, &t);
     r->content_type = "text/plain; version=0.0.4; charset=utf-8";
     if (t.failed)
         r->code = 503;
     else
         http_add(r, bytes_of(t.text, t.len));
+    atomic_fetch_add(t.failed ? &m->counters.scrape_errors : &m->counters.scrapes, 1);
+    atomic_fetch_sub(&m->counters.scraping, 1);
     metrics_text_free(&t);
 }
 
+/* Arguments are left out: they may be passwords. */
+static void on_vars(void *ctx, struct http_reply *r)
+{
+    struct mallinfo2 heap = mallinfo2();
+
+    (void)ctx;
+    r->content_type = "application/json; charset=utf-8";
+    http_addf(r, "{\n\"cmdline\": [\"immudb\"],\n\"memstats\": {\"Alloc\":%zu,\"Sys\":%zu,\"HeapAlloc\":%zu,\"HeapIdle\":%zu,\"HeapInuse\":%zu}\n}\n",
+              heap.uordblks + heap.hblkhd, heap.arena + heap.hblkhd, heap.uordblks + heap.hblkhd, heap.fordblks, heap.uordblks + heap.hblkhd);
+}
+
 static const struct http_route ROUTES[] = {
-    {"/readyz", on_ready}, {"/initz", on_ready}, {"/livez", on_live}, {"/version", on_version}, {"/metrics", on_metrics},
+    {"/readyz", on_ready}, {"/initz", on_ready}, {"/livez", on_live}, {"/version", on_version}, {"/metrics", on_metrics}, {"/debug/vars", on_vars},
 };
 
 /* --- life --- */
@@ -297,14 +218,17 @@ enum status monitor_create(struct server *s, struct monitor **out, struct err *e
     size_t i;
 
     *out = NULL;
-    if (m == NULL || (m->methods = calloc(METHOD_COUNT, sizeof *m->methods)) == NULL) {
+    if (m == NULL || (m->methods = calloc(METHOD_COUNT + PLAIN_METHOD_COUNT, sizeof *m->methods)) == NULL) {
         free(m);
         return err_set(err, ST_NOMEM, 0, "metrics: out of memory");
     }
     m->server = s;
     for (i = 0; i < METHOD_COUNT; i++)
-        m->methods[i] = (struct rpc_metrics_method){METHODS[i].path, kind_name(METHODS[i].kind)};
-    if ((st = rpc_metrics_create(m->methods, METHOD_COUNT, &m->rpc, err)) != ST_OK) {
+        m->methods[m->method_count++] = (struct rpc_metrics_method){METHODS[i].path, kind_name(METHODS[i].kind)};
+    for (i = 0; i < PLAIN_METHOD_COUNT && s->config->grpc_reflection; i++)
+        if (PLAIN_METHODS[i].is_reflection)
+            m->methods[m->method_count++] = (struct rpc_metrics_method){PLAIN_METHODS[i].path, kind_name(PLAIN_METHODS[i].kind)};
+    if ((st = rpc_metrics_create(m->methods, m->method_count, &m->rpc, err)) != ST_OK) {
         monitor_free(m);
         return st;
     }
@@ -320,7 +244,7 @@ enum status monitor_listen(struct monitor *m, struct err *err)
                              .routes = ROUTES,
                              .route_count = sizeof ROUTES / sizeof ROUTES[0],
                              .ctx = m,
-                             .tls = m->server->tls_http};
+                             .tls = reload_tls_http(m->server->reload)};
     enum status st;
 
     if (!c->metrics_server)
@@ -328,6 +252,12 @@ enum status monitor_listen(struct monitor *m, struct err *err)
     if ((st = http_start(&o, &m->http, err)) != ST_OK)
         return err_while(err, st, "starting the metrics server (--metrics-server-port)");
     return ST_OK;
+}
+
+void monitor_set_tls(struct monitor *m, void *ssl_ctx)
+{
+    if (m->http != NULL)
+        http_set_tls(m->http, ssl_ctx);
 }
 
 uint16_t monitor_port(const struct monitor *m) { return m->http != NULL ? http_port(m->http) : 0; }

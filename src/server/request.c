@@ -16,7 +16,7 @@
 #include "server/server.h"
 #include "wire/wire.h"
 
-enum { TEXT_MAX = 2048, ADDRESS_MAX = 64 };
+enum { TEXT_MAX = 2048, ADDRESS_MAX = 64, LIMIT_TEXT_MAX = 160 };
 
 struct request *request_of(const struct rpc_call *call) { return rpc_state(call); }
 
@@ -33,7 +33,7 @@ static struct leftover leftover_of(struct request *rq)
     struct leftover l = {rq->is_pinned ? rq->db : NULL, rq->session};
 
     if (rq->is_pinned)
-        database_note_request(rq->db, rq->now_ns / 1000000);
+        database_note_request(rq->db);
     if (rq->is_write)
         database_write_end(rq->db);
     rq->is_pinned = false;
@@ -47,11 +47,27 @@ static void leftover_release(struct leftover l)
     session_unref(l.session);
 }
 
+/* The call's arena was not allowed to grow: whatever failed, failed for that. */
+static bool is_refused_memory(const struct request *rq, char text[LIMIT_TEXT_MAX])
+{
+    bool of_connection;
+    size_t limit = rpc_memory_limit_met(rq->call, &of_connection);
+
+    if (limit > 0)
+        snprintf(text, LIMIT_TEXT_MAX, "the memory limit for requests and unread answers%s is reached (%zu MiB), try again later",
+                 of_connection ? " of one connection" : "", limit >> 20);
+    return limit > 0;
+}
+
 static void finish(struct request *rq, enum rpc_code code, const char *text, struct bytes details)
 {
     struct leftover l = leftover_of(rq);
+    char limit_text[LIMIT_TEXT_MAX];
 
-    rpc_finish(rq->call, code, text, details);
+    if (code != RPC_OK && is_refused_memory(rq, limit_text))
+        rpc_finish(rq->call, RPC_RESOURCE_EXHAUSTED, limit_text, bytes_of(NULL, 0));
+    else
+        rpc_finish(rq->call, code, text, details);
     leftover_release(l);
 }
 
@@ -120,11 +136,6 @@ static void run_on_worker(struct pool_job *job)
             request_fail(rq, RPC_DEADLINE_EXCEEDED, "context deadline exceeded");
         else
             request_fail(rq, RPC_CANCELLED, "context canceled");
-        return;
-    }
-    /* Answers nobody reads pile up: the long calls that were admitted meanwhile must not add theirs. Half of the share stays free for short calls. */
-    if (budget_pressure(&rq->server->runtime->budget, BUDGET_REQUEST) > 50) {
-        request_fail(rq, RPC_RESOURCE_EXHAUSTED, "the memory limit for requests and unread answers is reached, try again later");
         return;
     }
     rq->on_worker(rq);

@@ -104,7 +104,7 @@ void request_fail_coded(struct request *rq, enum rpc_code code, const char *info
 void request_fail_err(struct request *rq, enum status st, const struct err *err);
 /* INTERNAL "permission denied" (XX000). */
 void request_deny(struct request *rq);
-/* Room in the arena ran out, or the memory budget. */
+/* Room in the arena ran out, or the memory budget. (When it was the budget, every failure of the call is reported as that, with the limit.) */
 void request_fail_nomem(struct request *rq);
 /* The caller's address as logs and request metadata show it: x-forwarded-for, x-real-ip, else the peer, without its port. In the arena. */
 const char *request_ip(struct request *rq);

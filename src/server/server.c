@@ -1,6 +1,6 @@
 /* Start and stop in order; see server.h.
  *
- * Start: keys and certificates, data folder and lock, identity, listeners (health answers, other calls wait), systemdb and defaultdb, users
+ * Start: data folder and lock, keys and certificates, identity, listeners (health answers, other calls wait), systemdb and defaultdb, users
  * (the sysadmin at the first start), the other databases, ready. Stop: not ready, no new calls, running ones finish, probes off, password checks and
  * workers drained, databases closed (systemdb last), lock released. */
 #include "server/server.h"
@@ -17,24 +17,29 @@
 
 #include "config/config.h"
 #include "config/logger.h"
+#include "server/access_log.h"
+#include "server/audit_log.h"
 #include "server/databases.h"
 #include "server/datadir.h"
 #include "server/gate.h"
+#include "server/health.h"
 #include "server/housekeeper.h"
 #include "server/monitor.h"
+#include "server/plain_methods.h"
+#include "server/reload.h"
 #include "server/request.h"
-#include "server/tls.h"
+#include "server/txs.h"
 #include "vfs/vfs.h"
 
 static const uint64_t DRAIN_NS = 10ull * 1000000000;
-enum { KEY_FILE_BYTES_MAX = 65536, SERVICES = 3 };
-static const char *const SERVICE_NAMES[SERVICES] = {"immudb.model.AuthorizationService", "immudb.model.DocumentService", "immudb.schema.ImmuService"};
+enum { KEY_FILE_BYTES_MAX = 65536 };
 
 /* What is not for other files: struct server is its first member. */
 struct whole {
     struct server server;
     struct bound_method *bound;
     struct rpc_method *methods;
+    size_t method_count;
     _Atomic bool is_hurried;
 };
 
@@ -78,11 +83,10 @@ static enum status keys_load(struct server *s, struct err *err)
 {
     enum status st;
 
-    if ((st = signer_load(s, err)) != ST_OK || (st = tls_context(s->config, &s->tls, err)) != ST_OK ||
-        (st = tls_context(s->config, &s->tls_http, err)) != ST_OK)
+    if ((st = signer_load(s, err)) != ST_OK || (st = reload_open(s, &s->reload, err)) != ST_OK)
         return st;
     warn_about_mode(s, s->config->pkey);
-    if ((s->signer != NULL || s->tls != NULL) && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
+    if ((s->signer != NULL || reload_tls_rpc(s->reload) != NULL) && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
         LOG_WARN_AT(s->logger, "core dumps could not be switched off: %s", strerror(errno));
     return ST_OK;
 }
@@ -91,15 +95,24 @@ static enum status keys_load(struct server *s, struct err *err)
 
 static enum status methods_bind(struct whole *w, struct err *err)
 {
+    bool has_reflection = w->server.config->grpc_reflection;
     size_t i;
 
-    w->bound = calloc(METHOD_COUNT, sizeof *w->bound);
-    w->methods = calloc(METHOD_COUNT, sizeof *w->methods);
+    w->bound = calloc(METHOD_COUNT + 1, sizeof *w->bound);
+    w->methods = calloc(METHOD_COUNT + PLAIN_METHOD_COUNT, sizeof *w->methods);
     if (w->bound == NULL || w->methods == NULL)
         return err_set(err, ST_NOMEM, 0, "starting the server: out of memory");
     for (i = 0; i < METHOD_COUNT; i++) {
         w->bound[i] = (struct bound_method){&METHODS[i], &w->server};
         w->methods[i] = (struct rpc_method){METHODS[i].path, METHODS[i].kind, request_entry, &w->bound[i]};
+    }
+    w->method_count = METHOD_COUNT;
+    w->bound[METHOD_COUNT].server = &w->server;
+    for (i = 0; i < PLAIN_METHOD_COUNT; i++) {
+        const struct plain_method *m = &PLAIN_METHODS[i];
+
+        if (has_reflection || !m->is_reflection)
+            w->methods[w->method_count++] = (struct rpc_method){m->path, m->kind, m->handler, &w->bound[METHOD_COUNT]};
     }
     return ST_OK;
 }
@@ -137,22 +150,22 @@ static enum status listen_all(struct whole *w, struct err *err)
                             .budget = &s->runtime->budget,
                             .limits = {.message_bytes_max = (size_t)c->max_recv_msg_size},
                             .methods = w->methods,
-                            .method_count = METHOD_COUNT,
+                            .method_count = w->method_count,
                             .services = SERVICE_NAMES,
-                            .service_count = SERVICES,
+                            .service_count = SERVICE_COUNT - (c->grpc_reflection ? 0 : SERVICE_REFLECTION_COUNT),
                             .header_name = "immudb-uuid",
                             .header_value = s->uuid,
-                            .tls = s->tls,
+                            .tls = reload_tls_rpc(s->reload),
                             .slot_free = credentials_slot_free,
                             .on_end = monitor_call_ended,
                             .ctx = s};
     enum status st;
 
-    if ((st = address_resolve(s, err)) != ST_OK || (st = rpc_server_start(&o, &s->rpc, err)) != ST_OK ||
-        (st = monitor_listen(s->monitor, err)) != ST_OK)
+    if ((st = rpc_server_start(&o, &s->rpc, err)) != ST_OK || (st = monitor_listen(s->monitor, err)) != ST_OK)
         return st;
     if (c->metrics_server)
-        LOG_INFO_AT(s->logger, "metrics server enabled on %s:%u (%s)", c->address, monitor_port(s->monitor), s->tls != NULL ? "https" : "http");
+        LOG_INFO_AT(s->logger, "metrics server enabled on %s:%u (%s)", c->address, monitor_port(s->monitor),
+                    reload_tls_rpc(s->reload) != NULL ? "https" : "http");
     return ST_OK;
 }
 
@@ -170,7 +183,7 @@ static enum status sysadmin_create(struct server *s, struct err *err)
     }
     r->is_active = true;
     r->created_at = record_time_of(env_wall_ns(s->env));
-    if ((st = password_hash(s->env, bytes_str(s->config->admin_password), PASSWORD_COST, r->hash, err)) != ST_OK)
+    if ((st = user_record_set_password(r, s->env, bytes_str(s->config->admin_password), PASSWORD_COST, err)) != ST_OK)
         goto done;
     st = users_put(s->auth->users, r, bytes_of(NULL, 0), err);
     r = NULL;
@@ -191,7 +204,7 @@ static enum status sysadmin_force(struct server *s, const struct user_record *st
         return ST_OK;
     if ((changed = user_record_copy(stored)) == NULL)
         return err_set(err, ST_NOMEM, 0, "changing the admin password: out of memory");
-    if ((st = password_hash(s->env, bytes_str(s->config->admin_password), PASSWORD_COST, changed->hash, err)) != ST_OK) {
+    if ((st = user_record_set_password(changed, s->env, bytes_str(s->config->admin_password), PASSWORD_COST, err)) != ST_OK) {
         user_record_unref(changed);
         return st;
     }
@@ -229,10 +242,12 @@ static enum status users_start(struct server *s, struct err *err)
                                  .idle_max_ns = (uint64_t)c->session_timeout,
                                  .age_max_ns = (uint64_t)c->max_session_age_time,
                                  .inactivity_ns = (uint64_t)c->max_session_inactivity_time};
+    struct auth_options a = {.login_attempts_per_minute = (uint32_t)c->login_attempts_per_minute};
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     enum status st;
 
-    if ((st = auth_open(databases_systemdb(s->databases), &o, cpus > 2 ? (unsigned)cpus / 2 : 1, &s->auth, err)) != ST_OK)
+    a.login_threads = cpus > 2 ? (unsigned)cpus / 2 : 1;
+    if ((st = auth_open(databases_systemdb(s->databases), &o, &a, &s->auth, err)) != ST_OK)
         return st;
     return sysadmin_check(s, err);
 }
@@ -252,31 +267,72 @@ static enum status modes_check(struct server *s, struct err *err)
     return ST_OK;
 }
 
+/* --- logs of calls --- */
+
+/* Before the first call: they take events at once. */
+static enum status logs_create(struct server *s, struct err *err)
+{
+    const struct config *c = s->config;
+    enum status st;
+
+    if (c->log_access && (st = access_log_start(s->logger, &s->access_log, err)) != ST_OK)
+        return st;
+    if (c->audit_log && (st = audit_log_create(s->logger, c->audit_log_events, &s->audit_log, err)) != ST_OK)
+        return st;
+    return txs_create(s->env, &s->txs, err);
+}
+
+static enum status audit_begin(struct server *s, struct err *err)
+{
+    if (s->audit_log == NULL)
+        return ST_OK;
+    return audit_log_start(s->audit_log, s->config->replication_is_replica ? NULL : databases_systemdb(s->databases), err);
+}
+
 /* --- start --- */
 
-static enum status start(struct whole *w, struct err *err)
+static enum status start(struct whole *w, struct server_start *how, struct err *err)
 {
     struct server *s = &w->server;
     struct runtime_options o = {.env = s->env, .memory_limit = (size_t)s->config->memory_limit};
     enum status st;
 
-    if ((st = runtime_create(&o, &s->runtime, err)) != ST_OK || (st = keys_load(s, err)) != ST_OK || (st = datadir_open(s, err)) != ST_OK ||
-        (st = datadir_identify(s, err)) != ST_OK || (st = gate_create(&s->gate, err)) != ST_OK)
+    how->stage = START_FOLDER;
+    if ((st = runtime_create(&o, &s->runtime, err)) != ST_OK || (st = address_resolve(s, err)) != ST_OK || (st = datadir_open(s, err)) != ST_OK)
         return st;
-    if ((st = monitor_create(s, &s->monitor, err)) != ST_OK || (st = methods_bind(w, err)) != ST_OK || (st = listen_all(w, err)) != ST_OK)
+    how->stage = START_KEYS;
+    if ((st = keys_load(s, err)) != ST_OK)
         return st;
+    how->stage = START_LISTENERS;
+    if ((st = datadir_identify(s, err)) != ST_OK || (st = gate_create(&s->gate, err)) != ST_OK ||
+        (st = health_create(SERVICE_NAMES, SERVICE_COUNT - (s->config->grpc_reflection ? 0 : SERVICE_REFLECTION_COUNT), &s->health, err)) != ST_OK)
+        return st;
+    if ((st = logs_create(s, err)) != ST_OK || (st = monitor_create(s, &s->monitor, err)) != ST_OK || (st = methods_bind(w, err)) != ST_OK ||
+        (st = listen_all(w, err)) != ST_OK)
+        return st;
+    how->stage = START_DATABASES;
     if ((st = databases_open(s, &s->databases, err)) != ST_OK || (st = users_start(s, err)) != ST_OK ||
-        (st = databases_scan(s->databases, err)) != ST_OK || (st = modes_check(s, err)) != ST_OK)
+        (st = databases_scan(s->databases, err)) != ST_OK || (st = modes_check(s, err)) != ST_OK || (st = audit_begin(s, err)) != ST_OK)
         return st;
     if ((st = housekeeper_start(s, &s->housekeeper, err)) != ST_OK)
         return st;
+    if (how->may_open != NULL && !how->may_open(how->ctx))
+        return err_set(err, ST_CANCELLED, 0, "the start was called off");
     LOG_INFO_AT(s->logger, "sessions guard started");
     atomic_store_explicit(&s->readiness, SERVER_READY, memory_order_release);
+    health_set(s->health, SERVER_READY);
     gate_open(s->gate);
     return ST_OK;
 }
 
 enum status server_start(const struct config *config, struct logger *logger, struct server **out, struct err *err)
+{
+    struct server_start how = {0};
+
+    return server_start_with(config, logger, &how, out, err);
+}
+
+enum status server_start_with(const struct config *config, struct logger *logger, struct server_start *how, struct server **out, struct err *err)
 {
     struct whole *w = calloc(1, sizeof *w);
     enum status st;
@@ -288,7 +344,7 @@ enum status server_start(const struct config *config, struct logger *logger, str
     w->server.logger = logger;
     w->server.env = logger_env(logger);
     w->server.started_s = env_wall_s(w->server.env);
-    if ((st = start(w, err)) != ST_OK)
+    if ((st = start(w, how, err)) != ST_OK)
         server_stop(&w->server, true);
     else
         *out = &w->server;
@@ -309,6 +365,7 @@ void server_drain(struct server *s)
     /* A server that never was ready has no users and databases: its calls must go on being refused. */
     if (!atomic_compare_exchange_strong_explicit(&s->readiness, &ready, SERVER_STOPPING, memory_order_acq_rel, memory_order_relaxed))
         return;
+    health_set(s->health, SERVER_STOPPING);
     start = env_mono_ns(s->env);
     rpc_server_drain(s->rpc, slice_ns); /* in slices, so that a second signal is noticed */
     for (;;) {
@@ -330,18 +387,24 @@ void server_stop(struct server *s, bool hurry)
         server_drain(s);
     if (s->gate != NULL)
         gate_shut(s->gate); /* nobody is there, unless the start failed */
+    if (s->health != NULL)
+        health_set(s->health, SERVER_STOPPING);
+    if (s->monitor != NULL)
+        monitor_stop_listening(s->monitor); /* before what it tells about is taken apart */
     if (s->rpc != NULL)
         rpc_server_stop(s->rpc);
-    if (s->monitor != NULL)
-        monitor_stop_listening(s->monitor);
     housekeeper_stop(s->housekeeper);
+    txs_free(s->txs);
+    s->txs = NULL;
+    access_log_stop(s->access_log);
+    audit_log_stop(s->audit_log);
     auth_close(s->auth);
     databases_close(s->databases);
     monitor_free(s->monitor);
     gate_free(s->gate);
+    health_free(s->health);
     signer_close(s->signer);
-    tls_context_free(s->tls);
-    tls_context_free(s->tls_http);
+    reload_free(s->reload);
     if (s->lock != NULL)
         s->lock->ops->close(s->lock);
     if (s->runtime != NULL)
@@ -350,6 +413,8 @@ void server_stop(struct server *s, bool hurry)
     free(w->bound);
     free(w);
 }
+
+void server_reload(struct server *s) { reload_now(s->reload); }
 
 uint16_t server_port(const struct server *s) { return rpc_server_port(s->rpc); }
 uint16_t server_metrics_port(const struct server *s) { return monitor_port(s->monitor); }

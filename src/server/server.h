@@ -13,6 +13,11 @@ struct logger;
 struct monitor;
 struct housekeeper;
 struct gate;
+struct reload;
+struct health;
+struct access_log;
+struct audit_log;
+struct txs;
 
 enum readiness { SERVER_STARTING = 0, SERVER_READY = 1, SERVER_STOPPING = 2 };
 
@@ -27,12 +32,15 @@ struct server {
     struct rpc_server *rpc;
     struct monitor *monitor; /* metrics and health over HTTP; always there, listening unless switched off */
     struct housekeeper *housekeeper;
-    struct gate *gate;     /* where calls wait during the start */
-    struct vfs_file *lock; /* of the data directory */
-    void *tls;             /* SSL_CTX of gRPC, NULL without TLS */
-    void *tls_http;        /* the same for HTTP: another one, because the gRPC layer agrees on HTTP/2 in its handshakes */
-    char address[64];      /* numeric form of --address; "" = every one */
-    char uuid[21];         /* 20 characters and NUL */
+    struct gate *gate;             /* where calls wait during the start */
+    struct health *health;         /* grpc.health.v1 */
+    struct access_log *access_log; /* NULL unless --log-access */
+    struct audit_log *audit_log;   /* NULL unless --audit-log */
+    struct txs *txs;               /* interactive transactions of sessions */
+    struct vfs_file *lock;         /* of the data directory */
+    struct reload *reload;         /* TLS contexts in force */
+    char address[64];              /* numeric form of --address; "" = every one */
+    char uuid[21];                 /* 20 characters and NUL */
     uint8_t identifier[12];
     int64_t started_s;
     _Atomic int readiness; /* enum readiness */
@@ -41,12 +49,24 @@ struct server {
 /* Opens data directory, listeners first (health answers at once), then databases. Texts of errors as users know them. config and logger must
  * outlive the server. */
 MUST_USE enum status server_start(const struct config *config, struct logger *logger, struct server **out, struct err *err);
+/* The same, for a program that is told to stop meanwhile and has an exit code for everything. */
+enum start_stage { START_FOLDER, START_KEYS, START_LISTENERS, START_DATABASES };
+struct server_start {
+    /* Asked when everything is open, before the first call is let in: false ends the start with ST_CANCELLED. NULL = yes. */
+    bool (*may_open)(void *ctx);
+    void *ctx;
+    enum start_stage stage; /* where it is, or has failed */
+};
+MUST_USE enum status server_start_with(const struct config *config, struct logger *logger, struct server_start *how, struct server **out,
+                                       struct err *err);
 /* Readiness off, GOAWAY, no new calls; returns when the running ones are done, after 10 s, or when server_hurry() is called. Once. */
 void server_drain(struct server *s);
 /* Ends a server_drain() that is going on; from any thread. */
 void server_hurry(struct server *s);
 /* Drains (unless hurry is set or it was done before), cuts what is left, closes everything: queues are drained and synced. NULL is allowed. */
 void server_stop(struct server *s, bool hurry);
+/* SIGHUP: certificates are read again; what happened goes to the log. From any thread between start and stop. */
+void server_reload(struct server *s);
 uint16_t server_port(const struct server *s);
 uint16_t server_metrics_port(const struct server *s); /* 0 when switched off */
 

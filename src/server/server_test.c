@@ -317,10 +317,67 @@ static int teardown(void **state)
     return 0;
 }
 
+static bool refuse_to_open(void *ctx)
+{
+    ++*(int *)ctx;
+    return false;
+}
+
+/* A start that is called off leaves a folder that the next one opens; where a start failed is told. */
+static void test_called_off(void **state)
+{
+    struct server_start how = {.may_open = refuse_to_open};
+    struct config *config;
+    struct server *server;
+    int asked = 0;
+    struct err err;
+
+    (void)state;
+    fresh_folder();
+    how.ctx = &asked;
+    config = configured(NULL, NULL, NULL);
+    assert_int_equal(server_start_with(config, logger, &how, &server, &err), ST_CANCELLED);
+    assert_null(server);
+    assert_int_equal(asked, 1);
+    assert_int_equal(how.stage, START_DATABASES);
+    config_free(config);
+    stop(start(NULL, NULL, NULL));
+    config = configured("--certificate=/nonexistent", "--pkey=/nonexistent", NULL);
+    assert_int_equal(server_start_with(config, logger, &how, &server, &err), ST_INVALID);
+    assert_int_equal(how.stage, START_KEYS);
+    config_free(config);
+    config = configured("--address=192.0.2.1", NULL, NULL);
+    assert_int_equal(server_start_with(config, logger, &how, &server, &err), ST_IO);
+    assert_int_equal(how.stage, START_LISTENERS);
+    config_free(config);
+}
+
+/* Reloading without TLS and with a certificate of the server's own; the second start has the same one. */
+static void test_reload(void **state)
+{
+    struct running r;
+    char path[300];
+
+    (void)state;
+    fresh_folder();
+    r = start(NULL, NULL, NULL);
+    server_reload(r.server);
+    stop(r);
+    r = start("--auto-cert", NULL, NULL);
+    server_reload(r.server);
+    server_reload(r.server);
+    snprintf(path, sizeof path, "%s/data/immudb-key.pem", folder);
+    assert_int_equal(unlink(path), 0);
+    server_reload(r.server); /* made again */
+    assert_int_equal(access(path, F_OK), 0);
+    stop(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_first_start), cmocka_unit_test(test_forced_password), cmocka_unit_test(test_modes),
-                                       cmocka_unit_test(test_refusals), cmocka_unit_test(test_probes)};
+                                       cmocka_unit_test(test_refusals),    cmocka_unit_test(test_probes),          cmocka_unit_test(test_called_off),
+                                       cmocka_unit_test(test_reload)};
     struct logger_options o = {.env = env_system(), .level = getenv("LOG_LEVEL") != NULL ? logger_level_parse(getenv("LOG_LEVEL")) : LOG_ERROR};
     int failed;
 

@@ -145,6 +145,7 @@ static void start(struct request *rq, enum status (*open)(struct stream_out *, s
     s->next = next;
     s->is_single = is_single;
     arena_init(&s->scratch, SCRATCH_BYTES, rq->arena->bytes_max);
+    arena_set_meter(&s->scratch, rq->arena->meter, 0);
     rq->message = s; /* where on_drained() finds it */
     pool_submit(rq->server->runtime->worker_pool, &s->job);
 }

@@ -1,13 +1,27 @@
-/* The TLS context of the listeners, from --certificate, --pkey, --clientcas, --mtls. */
+/* TLS contexts of the listeners. Thread-safe as OpenSSL's contexts are: made, then only read. */
 #ifndef SERVER_TLS_H
 #define SERVER_TLS_H
 
 #include "base/err.h"
 
-struct config;
+enum tls_clients {
+    TLS_CLIENTS_UNASKED,  /* no client certificate is asked for */
+    TLS_CLIENTS_IF_GIVEN, /* asked for, and checked when the client sends one */
+    TLS_CLIENTS_DEMANDED  /* nobody gets in without one */
+};
+struct tls_options {
+    const char *certificate, *pkey; /* PEM files */
+    const char *clientcas;          /* PEM file; "" = the system's certificates */
+    enum tls_clients clients;
+};
 
-/* *out: an SSL_CTX with one reference, or NULL when no certificate is configured. ST_INVALID with the published texts. */
-MUST_USE enum status tls_context(const struct config *c, void **out, struct err *err);
-void tls_context_free(void *ctx);
+/* *out: an SSL_CTX with one reference: TLS 1.2 and later, forward-secret AEAD ciphers only, no renegotiation, no compression. ST_INVALID with the
+ * published texts. */
+MUST_USE enum status tls_context(const struct tls_options *o, void **out, struct err *err);
+void tls_context_free(void *ctx); /* NULL is allowed */
+/* Seconds since 1970 at which the context's certificate ends. */
+int64_t tls_context_expiry_s(void *ctx);
+/* The first reason OpenSSL gives for the failure of this thread; clears them all. Returns out. */
+const char *tls_reason(char out[160]);
 
 #endif

@@ -240,7 +240,7 @@ static struct user_record *new_user_record(struct request *rq, const Immudb__Sch
         goto failed;
     }
     r->is_active = true;
-    if ((*st = password_hash(rq->server->env, bytes_of_pb(&m->password), PASSWORD_COST, r->hash, &rq->err)) == ST_OK)
+    if ((*st = user_record_set_password(r, rq->server->env, bytes_of_pb(&m->password), PASSWORD_COST, &rq->err)) == ST_OK)
         return r;
 failed:
     user_record_unref(r);
@@ -324,19 +324,35 @@ static void put_and_reply(struct request *rq, struct user *user, struct user_rec
         request_reply_empty(rq);
 }
 
+/* The caller's own password; guesses are limited as those of logins. False: answered. */
+static bool old_password_check(struct request *rq, const struct user_record *caller, struct bytes password)
+{
+    struct logins *logins = rq->server->auth->logins;
+    const char *peer = rpc_peer(rq->call);
+    struct bytes name = bytes_str(rq->user);
+    bool is_right;
+
+    if (logins_attempt_begin(logins, peer, name, &rq->err) != ST_OK) {
+        request_fail(rq, RPC_RESOURCE_EXHAUSTED, "%s", rq->err.text);
+        return false;
+    }
+    is_right = caller != NULL && password_matches(password, bytes_str(caller->hash));
+    logins_attempt_end(logins, peer, name, is_right);
+    if (!is_right)
+        request_fail(rq, RPC_PERMISSION_DENIED, "old password is incorrect");
+    return is_right;
+}
+
 void handle_change_password(struct request *rq)
 {
     const Immudb__Schema__ChangePasswordRequest *m = rq->message;
     struct bytes name = bytes_of_pb(&m->user);
-    struct user_record *caller = caller_record(rq), *record = NULL, *changed;
-    char hash[PASSWORD_HASH_LEN + 1];
+    struct user_record *caller = caller_record(rq), *record = NULL, *fresh = NULL, *changed;
     struct user *user;
     enum status st;
 
-    if (bytes_equal(name, bytes_str(USER_SYSADMIN)) && (caller == NULL || !password_matches(bytes_of_pb(&m->oldpassword), bytes_str(caller->hash)))) {
-        request_fail(rq, RPC_PERMISSION_DENIED, "old password is incorrect");
+    if (bytes_equal(name, bytes_str(USER_SYSADMIN)) && !old_password_check(rq, caller, bytes_of_pb(&m->oldpassword)))
         goto done;
-    }
     if (!caller_is_admin_anywhere(rq)) {
         request_fail(rq, RPC_UNKNOWN, "user is not system admin nor admin in any of the databases");
         goto done;
@@ -350,7 +366,9 @@ void handle_change_password(struct request *rq)
         request_fail(rq, RPC_UNKNOWN, "user %s was not found or it was not created by you", name_text(rq, name));
         goto done;
     }
-    if (st != ST_OK || (st = password_hash(rq->server->env, bytes_of_pb(&m->newpassword), PASSWORD_COST, hash, &rq->err)) != ST_OK) {
+    if (st == ST_OK && (fresh = user_record_copy(record)) == NULL)
+        st = err_set(&rq->err, ST_NOMEM, 0, "changing a password: out of memory");
+    if (st != ST_OK || (st = user_record_set_password(fresh, rq->server->env, bytes_of_pb(&m->newpassword), PASSWORD_COST, &rq->err)) != ST_OK) {
         request_fail_err(rq, st, &rq->err);
         goto done;
     }
@@ -360,9 +378,10 @@ void handle_change_password(struct request *rq)
     user_record_unref(record);
     record = users_record(users_of(rq), user); /* as it is now that nobody else changes it */
     if ((changed = user_record_copy(record)) != NULL)
-        memcpy(changed->hash, hash, sizeof hash);
+        user_record_take_password(changed, fresh);
     put_and_reply(rq, user, changed, LOGINS_FORGOTTEN);
 done:
+    user_record_unref(fresh);
     user_record_unref(record);
     user_record_unref(caller);
 }

@@ -46,10 +46,9 @@ static enum status body_room(struct part_reader *p, size_t want, struct err *err
         cap = cap > SIZE_MAX / 4 ? SIZE_MAX : cap * 4;
     if (cap > p->len)
         cap = (size_t)p->len;
-    if ((bigger = arena_alloc(p->arena, cap)) == NULL)
+    bigger = p->data == NULL ? arena_alloc(p->arena, cap) : arena_grow(p->arena, p->data, p->cap, cap);
+    if (bigger == NULL)
         return err_set(err, ST_NOMEM, 0, "part of %llu bytes does not fit into memory", (unsigned long long)p->len);
-    if (p->got > 0)
-        memcpy(bigger, p->data, p->got);
     p->data = bigger;
     p->cap = cap;
     return ST_OK;
@@ -62,6 +61,8 @@ enum status part_reader_feed(struct part_reader *p, struct bytes *in, uint64_t l
 
     *is_whole = false;
     *part = bytes_of(NULL, 0);
+    if (in->data == NULL) /* an empty chunk; no arithmetic with NULL below */
+        *in = bytes_of("", 0);
     if (p->state == PART_LENGTH && (st = take_length(p, in, len_max, err)) != ST_OK)
         return st;
     if (p->state == PART_LENGTH)

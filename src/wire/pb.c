@@ -4,6 +4,7 @@
 #include <assert.h>
 
 #define PB_BYTES_MIN 64u
+#define LIST_DOUBLED_MAX ((size_t)1 << 20) /* larger lists grow by half: room that is never used counts as memory of the call */
 
 void pb_init(struct pb *w, struct arena *arena, size_t bytes_hint)
 {
@@ -68,12 +69,11 @@ static bool list_room(struct pb_list *l, size_t len)
     if (len <= l->cap - l->len)
         return true;
     want = l->len + len;
-    want += want;
-    if ((bigger = arena_alloc(l->arena, want)) == NULL) {
+    want += want < LIST_DOUBLED_MAX ? want : want / 2;
+    if ((bigger = arena_grow(l->arena, l->buf, l->cap, want)) == NULL) {
         l->failed = true;
         return false;
     }
-    memcpy(bigger, l->buf, l->len);
     l->buf = bigger;
     l->cap = want;
     return true;
