@@ -1,12 +1,23 @@
 /* Load generator for an immudb-compatible gRPC server: spread and cold keys, any sizes, any concurrency.
  *
- * One thread, one epoll loop, nghttp2's client side over plaintext HTTP/2. Requests are encoded by hand (seven small messages), so that the
+ * One thread, one epoll loop, nghttp2's client side over plaintext HTTP/2. Requests are encoded by hand (a dozen small messages), so that the
  * generator takes as little CPU as it can from the server it shares the machine with. It works against any server that speaks the protocol.
  *
  *   load --port 3322 --op set --connections 8 --streams 16 --seconds 4 --keys 1000000 --key-bytes 18 --value-bytes 128 --order random
  *
- * op: set, set-batch (--batch entries per call), vset, get, vget, getall (--batch keys), scan (--batch entries), fill (sequential set-batch of all
- * keys once). Prints one line: op, calls/s, entries/s, latency p50 p90 p99 p99.9 max in microseconds, failed calls by gRPC status. */
+ * op         what one call does
+ *   set, vset, get, vget    one key, of --keys
+ *   set-batch, getall       --batch different keys
+ *   fill                    sequential set-batch of all keys, once
+ *   scan                    --batch entries from a key on
+ *   zscan                   --batch members of a sorted set, which is made first
+ *   history                 --batch versions of one key, which are written first
+ *   stream-set, stream-get  one value of --value-bytes, in pieces of 64 KiB
+ *   state                   the current state (signed when the server has a key)
+ *   sessions                opens --sessions sessions once and holds them; with --pid the server's memory per session is printed
+ *
+ * Prints one line: op, calls/s, entries/s, latency p50 p90 p99 p99.9 max in microseconds, failed calls by gRPC status. Ends with 1 when no call
+ * succeeded. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -23,15 +34,48 @@
 #include <time.h>
 #include <unistd.h>
 
-enum op { OP_SET, OP_SET_BATCH, OP_VSET, OP_GET, OP_VGET, OP_GETALL, OP_SCAN, OP_FILL, OP_COUNT };
-static const char *const OP_NAMES[OP_COUNT] = {"set", "set-batch", "vset", "get", "vget", "getall", "scan", "fill"};
-static const char *const OP_METHODS[OP_COUNT] = {"Set", "Set", "VerifiableSet", "Get", "VerifiableGet", "GetAll", "Scan", "Set"};
+enum op {
+    OP_SET,
+    OP_SET_BATCH,
+    OP_VSET,
+    OP_GET,
+    OP_VGET,
+    OP_GETALL,
+    OP_SCAN,
+    OP_FILL,
+    OP_ZSCAN,
+    OP_HISTORY,
+    OP_STREAM_SET,
+    OP_STREAM_GET,
+    OP_STATE,
+    OP_SESSIONS,
+    OP_COUNT
+};
+static const struct {
+    const char *name, *method;
+} OPS[OP_COUNT] = {{"set", "Set"},
+                   {"set-batch", "Set"},
+                   {"vset", "VerifiableSet"},
+                   {"get", "Get"},
+                   {"vget", "VerifiableGet"},
+                   {"getall", "GetAll"},
+                   {"scan", "Scan"},
+                   {"fill", "Set"},
+                   {"zscan", "ZScan"},
+                   {"history", "History"},
+                   {"stream-set", "streamSet"},
+                   {"stream-get", "streamGet"},
+                   {"state", "CurrentState"},
+                   {"sessions", "OpenSession"}};
+
+enum { PIECE_BYTES = 1 << 16, VALUE_BYTES_MAX = 1 << 20, STREAM_BYTES_MAX = 1 << 25, KEY_ROOM = 1100 };
 
 struct options {
     const char *host, *user, *password, *database;
     int port, connections, streams, batch;
     double seconds;
-    uint64_t keys;
+    uint64_t keys, sessions;
+    int pid; /* of the server, 0 = not given */
     size_t key_bytes, value_bytes;
     bool is_random;
     enum op op;
@@ -45,7 +89,7 @@ struct histogram {
 };
 
 struct call {
-    uint8_t *body; /* frame header and message */
+    uint8_t *body; /* messages with their prefixes */
     size_t body_len, body_sent, body_room;
     uint64_t started_ns;
     int status;      /* grpc-status, -1 = none seen */
@@ -69,7 +113,10 @@ struct bench {
     struct conn *conns;
     struct histogram latency;
     uint64_t calls_done, entries_done, failed[17], next_key, in_flight, state_tx, rng;
-    uint64_t measure_from_ns, end_ns, issued_fill;
+    uint64_t measure_from_ns, end_ns, issued; /* issued: keys of fill, sessions */
+    uint64_t stride;                          /* between the keys of one call */
+    uint8_t *stream_body;                     /* StreamSet's, shared by all calls */
+    size_t stream_len;
     bool is_stopping, keep_answers;
 };
 
@@ -143,49 +190,97 @@ static size_t make_key(const struct options *o, uint64_t i, uint8_t *out)
     return len;
 }
 
+static bool is_once(const struct bench *b) { return b->o.op == OP_FILL || b->o.op == OP_SESSIONS; }
+static bool is_stream(const struct bench *b) { return b->o.op == OP_STREAM_SET || b->o.op == OP_STREAM_GET; }
+
+static uint64_t gcd(uint64_t a, uint64_t b) { return b == 0 ? a : gcd(b, a % b); }
+
+/* A step that visits all keys before it comes back to the first, and leaps about: keys of one call must differ, and should not be neighbours. */
+static uint64_t stride_of(uint64_t keys)
+{
+    uint64_t stride = (uint64_t)((double)keys * 0.6180339887) | 1;
+    while (gcd(stride, keys) != 1)
+        stride++;
+    return stride;
+}
+
 static uint64_t pick_key(struct bench *b) { return b->o.is_random ? random_next(&b->rng) % b->o.keys : b->next_key++ % b->o.keys; }
 
-static uint8_t *put_kv(struct bench *b, uint8_t *p, uint64_t i, const uint8_t *value)
+/* The e-th key of a call whose first is `first`. */
+static uint64_t key_of_call(struct bench *b, uint64_t first, uint64_t e)
 {
-    uint8_t key[1100], pair_head[16];
-    size_t key_len = make_key(&b->o, i, key);
-    uint8_t *h = pair_head;
-    h = put_varint(h, key_len);
+    return b->o.is_random ? (first + e * b->stride) % b->o.keys : e == 0 ? first : pick_key(b);
+}
+
+static const uint8_t *value_bytes(void)
+{
+    static uint8_t value[VALUE_BYTES_MAX];
+    memset(value, 'v', 16);
+    return value;
+}
+
+/* A key-value pair of the given key as field 1. */
+static uint8_t *put_pair(const struct options *o, uint8_t *p, const uint8_t *key, size_t key_len)
+{
+    uint8_t pair_head[16];
+    uint8_t *h = put_varint(pair_head, key_len);
     size_t key_head = 1 + (size_t)(h - pair_head);
-    h = put_varint(pair_head, b->o.value_bytes);
+    h = put_varint(pair_head, o->value_bytes);
     size_t value_head = 1 + (size_t)(h - pair_head);
     p = put_varint(p, 1 << 3 | 2);
-    p = put_varint(p, key_head + key_len + value_head + b->o.value_bytes);
+    p = put_varint(p, key_head + key_len + value_head + o->value_bytes);
     p = put_bytes(p, 1, key, key_len);
-    return put_bytes(p, 2, value, b->o.value_bytes);
+    return put_bytes(p, 2, value_bytes(), o->value_bytes);
+}
+
+static uint8_t *put_kv(struct bench *b, uint8_t *p, uint64_t i)
+{
+    uint8_t key[KEY_ROOM];
+    size_t key_len = make_key(&b->o, i, key);
+    return put_pair(&b->o, p, key, key_len);
 }
 
 static size_t request_room(const struct options *o)
 {
-    size_t entry = o->value_bytes + (o->key_bytes < 24 ? 24 : o->key_bytes) + 64;
+    size_t entry = (o->op == OP_STREAM_SET || o->op == OP_STREAM_GET ? 0 : o->value_bytes) + (o->key_bytes < 24 ? 24 : o->key_bytes) + 64;
     return 256 + entry * (size_t)(o->batch < 1 ? 1 : o->batch);
 }
 
-static size_t make_request(struct bench *b, uint8_t *out, size_t *entries)
+/* Of one call. */
+static uint64_t entries_of(const struct bench *b)
 {
-    static uint8_t value[1 << 20];
+    switch (b->o.op) {
+    case OP_SET_BATCH:
+    case OP_FILL:
+    case OP_GETALL:
+    case OP_SCAN:
+    case OP_ZSCAN:
+    case OP_HISTORY:
+        return (uint64_t)b->o.batch;
+    default:
+        return 1;
+    }
+}
+
+static size_t make_request(struct bench *b, uint8_t *out)
+{
     const struct options *o = &b->o;
-    uint8_t *p = out, key[1100], inner[2048];
+    uint8_t *p = out, key[KEY_ROOM], inner[2048];
+    uint64_t first, entries = entries_of(b);
     size_t len;
-    *entries = 1;
     switch (o->op) {
     case OP_SET:
     case OP_SET_BATCH:
+        first = pick_key(b);
+        for (uint64_t e = 0; e < entries; e++)
+            p = put_kv(b, p, key_of_call(b, first, e));
+        break;
     case OP_FILL:
-        *entries = o->op == OP_SET ? 1 : (size_t)o->batch;
-        for (size_t e = 0; e < *entries; e++) {
-            uint64_t i = o->op == OP_FILL ? b->issued_fill++ % o->keys : pick_key(b);
-            memset(value, 'v', o->value_bytes < 16 ? o->value_bytes : 16);
-            p = put_kv(b, p, i, value);
-        }
+        for (uint64_t e = 0; e < entries; e++)
+            p = put_kv(b, p, b->issued++ % o->keys);
         break;
     case OP_VSET: {
-        uint8_t *kv = malloc(request_room(o)), *q = put_kv(b, kv, pick_key(b), value);
+        uint8_t *kv = malloc(request_room(o)), *q = put_kv(b, kv, pick_key(b));
         p = put_bytes(p, 1, kv, (size_t)(q - kv));
         p = put_varint(p, 2 << 3);
         p = put_varint(p, b->state_tx);
@@ -205,20 +300,38 @@ static size_t make_request(struct bench *b, uint8_t *out, size_t *entries)
         break;
     }
     case OP_GETALL:
-        *entries = (size_t)o->batch;
-        for (int e = 0; e < o->batch; e++) {
-            len = make_key(o, pick_key(b), key);
+        first = pick_key(b);
+        for (uint64_t e = 0; e < entries; e++) {
+            len = make_key(o, key_of_call(b, first, e), key);
             p = put_bytes(p, 1, key, len);
         }
         break;
     case OP_SCAN:
-        *entries = (size_t)o->batch;
         len = make_key(o, pick_key(b), key);
         p = put_bytes(p, 1, key, len);
         p = put_varint(p, 4 << 3);
         p = put_varint(p, (uint64_t)o->batch);
         p = put_varint(p, 8 << 3);
         p = put_varint(p, 1);
+        break;
+    case OP_ZSCAN:
+        p = put_bytes(p, 1, "load set", 8);
+        p = put_varint(p, 6 << 3);
+        p = put_varint(p, entries);
+        break;
+    case OP_HISTORY:
+        p = put_bytes(p, 1, "load history", 12);
+        p = put_varint(p, 3 << 3);
+        p = put_varint(p, entries);
+        break;
+    case OP_STREAM_GET:
+        p = put_bytes(p, 1, "load stream", 11);
+        break;
+    case OP_SESSIONS:
+        b->issued++;
+        p = put_bytes(p, 1, o->user, strlen(o->user));
+        p = put_bytes(p, 2, o->password, strlen(o->password));
+        p = put_bytes(p, 3, o->database, strlen(o->database));
         break;
     default:
         break;
@@ -244,13 +357,16 @@ static ssize_t on_body(nghttp2_session *s, int32_t id, uint8_t *buf, size_t room
     return (ssize_t)n;
 }
 
-static void submit(struct conn *k, struct call *c, const char *path, size_t message_len)
+/* The prefix of a gRPC message. */
+static void put_prefix(uint8_t *p, size_t len)
+{
+    p[0] = 0;
+    p[1] = (uint8_t)(len >> 24), p[2] = (uint8_t)(len >> 16), p[3] = (uint8_t)(len >> 8), p[4] = (uint8_t)len;
+}
+
+static void submit(struct conn *k, struct call *c, const char *path)
 {
     struct bench *b = k->bench;
-    c->body[0] = 0;
-    c->body[1] = (uint8_t)(message_len >> 24), c->body[2] = (uint8_t)(message_len >> 16), c->body[3] = (uint8_t)(message_len >> 8),
-    c->body[4] = (uint8_t)message_len;
-    c->body_len = message_len + 5;
     c->body_sent = 0;
     c->status = -1;
     c->is_used = true;
@@ -271,15 +387,20 @@ static void submit(struct conn *k, struct call *c, const char *path, size_t mess
 static void issue(struct conn *k, struct call *c)
 {
     struct bench *b = k->bench;
-    size_t entries, len;
-    if (b->is_stopping || (b->o.op == OP_FILL && b->issued_fill >= b->o.keys)) {
+    if (b->is_stopping || (is_once(b) && b->issued >= (b->o.op == OP_FILL ? b->o.keys : b->o.sessions))) {
         c->is_used = false;
         return;
     }
-    if (c->body == NULL && (c->body = malloc(c->body_room = request_room(&b->o) + 5)) == NULL)
-        die("out of memory");
-    len = make_request(b, c->body + 5, &entries);
-    submit(k, c, b->path, len);
+    if (b->o.op == OP_STREAM_SET) {
+        c->body = b->stream_body;
+        c->body_len = b->stream_len;
+    } else {
+        if (c->body == NULL && (c->body = malloc(c->body_room = request_room(&b->o) + 5)) == NULL)
+            die("out of memory");
+        c->body_len = 5 + make_request(b, c->body + 5);
+        put_prefix(c->body, c->body_len - 5);
+    }
+    submit(k, c, b->path);
 }
 
 static int on_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *name, size_t name_len, const uint8_t *value, size_t value_len,
@@ -320,9 +441,9 @@ static int on_close(nghttp2_session *s, int32_t id, uint32_t code, void *user)
         return 0;
     if (c->status != 0) {
         b->failed[c->status > 0 && c->status < 17 ? c->status : 2]++;
-    } else if (c->started_ns >= b->measure_from_ns && (now <= b->end_ns || b->o.op == OP_FILL)) {
+    } else if (c->started_ns >= b->measure_from_ns && (now <= b->end_ns || is_once(b))) {
         b->calls_done++;
-        b->entries_done += b->o.op == OP_SET || b->o.op == OP_VSET || b->o.op == OP_GET || b->o.op == OP_VGET ? 1 : (uint64_t)b->o.batch;
+        b->entries_done += entries_of(b);
         histogram_add(&b->latency, now - c->started_ns);
     }
     issue(k, c);
@@ -396,18 +517,15 @@ static void conn_read(struct conn *k)
         die("protocol error in an answer");
 }
 
-/* One call on the first connection, its answer copied out. */
-static size_t call_once(struct bench *b, const char *method, const uint8_t *message, size_t len, uint8_t *answer, size_t room)
+/* One call on the first connection; its body is set. */
+static void call_wait(struct bench *b, const char *method, struct call *c)
 {
     struct conn *k = &b->conns[0];
-    struct call c = {.body = malloc(len + 5)};
     char path[128];
-    size_t n = 0;
     snprintf(path, sizeof path, "/immudb.schema.ImmuService/%s", method);
-    memcpy(c.body + 5, message, len);
     b->keep_answers = true;
-    submit(k, &c, path, len);
-    while (c.is_used) {
+    submit(k, c, path);
+    while (c->is_used) {
         conn_write(k);
         struct timeval t = {10, 0};
         fd_set set;
@@ -418,11 +536,23 @@ static size_t call_once(struct bench *b, const char *method, const uint8_t *mess
         conn_read(k);
     }
     b->keep_answers = false;
-    if (c.status != 0) {
-        fprintf(stderr, "load: %s failed with status %d\n", method, c.status);
+    if (c->status != 0) {
+        fprintf(stderr, "load: %s failed with status %d\n", method, c->status);
         exit(1);
     }
-    if (c.answer_len > 5 && (n = c.answer_len - 5) <= room)
+}
+
+/* The same with one message, its answer copied out. */
+static size_t call_once(struct bench *b, const char *method, const uint8_t *message, size_t len, uint8_t *answer, size_t room)
+{
+    struct call c = {.body = malloc(len + 5), .body_len = len + 5};
+    size_t n = 0;
+    if (c.body == NULL)
+        die("out of memory");
+    put_prefix(c.body, len);
+    memcpy(c.body + 5, message, len);
+    call_wait(b, method, &c);
+    if (c.answer_len > 5 && (n = c.answer_len - 5) <= room && answer != NULL)
         memcpy(answer, c.answer + 5, n);
     free(c.answer);
     free(c.body);
@@ -473,13 +603,117 @@ static void log_in(struct bench *b)
     find_field(answer, n, 2, &token, &b->state_tx);
 }
 
+/* --- what has to be there before --- */
+
+/* --batch members with their keys, a hundred per transaction. */
+static void make_set(struct bench *b)
+{
+    uint8_t *message = malloc(100 * (request_room(&b->o) + 2 * KEY_ROOM)), *op = malloc(request_room(&b->o) + KEY_ROOM), key[KEY_ROOM], zadd[2048];
+    if (message == NULL || op == NULL)
+        die("out of memory");
+    for (int at = 0; at < b->o.batch;) {
+        uint8_t *p = message;
+        for (int i = 0; i < 100 && at < b->o.batch; i++, at++) {
+            double score = at;
+            size_t len = make_key(&b->o, (uint64_t)at, key);
+            uint8_t *q = put_pair(&b->o, op, key, len), *z = put_bytes(zadd, 1, "load set", 8);
+            p = put_bytes(p, 1, op, (size_t)(q - op));
+            z = put_varint(z, 2 << 3 | 1);
+            memcpy(z, &score, 8); /* little-endian, as on the wire */
+            z = put_bytes(z + 8, 3, key, len);
+            q = put_bytes(op, 2, zadd, (size_t)(z - zadd));
+            p = put_bytes(p, 1, op, (size_t)(q - op));
+        }
+        call_once(b, "ExecAll", message, (size_t)(p - message), NULL, 0);
+    }
+    free(message);
+    free(op);
+}
+
+static void make_history(struct bench *b)
+{
+    uint8_t *message = malloc(request_room(&b->o) + KEY_ROOM);
+    if (message == NULL)
+        die("out of memory");
+    for (int i = 0; i < b->o.batch; i++) {
+        uint8_t *p = put_pair(&b->o, message, (const uint8_t *)"load history", 12);
+        call_once(b, "Set", message, (size_t)(p - message), NULL, 0);
+    }
+    free(message);
+}
+
+static uint8_t *put_u64be(uint8_t *p, uint64_t v)
+{
+    for (int shift = 56; shift >= 0; shift -= 8)
+        *p++ = (uint8_t)(v >> shift);
+    return p;
+}
+
+/* Key and value, each behind its length, cut into messages. */
+static void make_stream(struct bench *b)
+{
+    size_t len = 8 + 11 + 8 + b->o.value_bytes;
+    uint8_t *bytes = malloc(len), *p;
+    b->stream_body = malloc(len + (len / PIECE_BYTES + 1) * 16);
+    if (bytes == NULL || b->stream_body == NULL)
+        die("out of memory");
+    p = put_u64be(bytes, 11);
+    memcpy(p, "load stream", 11);
+    p = put_u64be(p + 11, b->o.value_bytes);
+    memset(p, 'v', b->o.value_bytes);
+    p = b->stream_body;
+    for (size_t at = 0; at < len; at += PIECE_BYTES) {
+        uint8_t *end = put_bytes(p + 5, 1, bytes + at, len - at < PIECE_BYTES ? len - at : PIECE_BYTES);
+        put_prefix(p, (size_t)(end - p - 5));
+        p = end;
+    }
+    b->stream_len = (size_t)(p - b->stream_body);
+    free(bytes);
+}
+
+static void prepare(struct bench *b)
+{
+    struct call c = {0};
+    b->stride = stride_of(b->o.keys);
+    if (b->o.op == OP_ZSCAN)
+        make_set(b);
+    if (b->o.op == OP_HISTORY)
+        make_history(b);
+    if (is_stream(b))
+        make_stream(b);
+    if (b->o.op == OP_STREAM_GET) {
+        c.body = b->stream_body;
+        c.body_len = b->stream_len;
+        call_wait(b, "streamSet", &c);
+        free(c.answer);
+    }
+    if (b->o.op == OP_SESSIONS)
+        b->authorization[0] = '\0';
+}
+
+/* Resident memory of the server in KiB; 0 when it can not be read. */
+static long rss_kib(int pid)
+{
+    char path[64], line[256];
+    long kib = 0;
+    FILE *f;
+    snprintf(path, sizeof path, "/proc/%d/status", pid);
+    if (pid == 0 || (f = fopen(path, "r")) == NULL)
+        return 0;
+    while (kib == 0 && fgets(line, sizeof line, f) != NULL)
+        if (strncmp(line, "VmRSS:", 6) == 0)
+            kib = atol(line + 6);
+    fclose(f);
+    return kib;
+}
+
 static void run(struct bench *b)
 {
     int ep = epoll_create1(0);
     struct epoll_event events[64];
-    uint64_t start = now_ns(), warm = b->o.op == OP_FILL ? 0 : 500000000u;
+    uint64_t start = now_ns(), warm = is_once(b) ? 0 : 500000000u;
     b->measure_from_ns = start + warm;
-    b->end_ns = b->o.op == OP_FILL ? UINT64_MAX : b->measure_from_ns + (uint64_t)(b->o.seconds * 1e9);
+    b->end_ns = is_once(b) ? UINT64_MAX : b->measure_from_ns + (uint64_t)(b->o.seconds * 1e9);
     for (int i = 0; i < b->o.connections; i++) {
         struct epoll_event e = {.events = EPOLLIN, .data.ptr = &b->conns[i]};
         epoll_ctl(ep, EPOLL_CTL_ADD, b->conns[i].fd, &e);
@@ -499,7 +733,7 @@ static void run(struct bench *b)
             conn_write(events[i].data.ptr);
         }
     }
-    if (b->o.op == OP_FILL)
+    if (is_once(b))
         b->o.seconds = (double)(now_ns() - start) / 1e9;
     close(ep);
 }
@@ -509,14 +743,15 @@ static void report(const struct bench *b)
     uint64_t failed = 0;
     for (int i = 0; i < 17; i++)
         failed += b->failed[i];
-    printf("%-10s c%-4d %10.0f calls/s %12.0f entries/s  p50 %.0f p90 %.0f p99 %.0f p99.9 %.0f max %.0f us  failed %llu", OP_NAMES[b->o.op],
+    printf("%-10s c%-4d %10.0f calls/s %12.0f entries/s  p50 %.0f p90 %.0f p99 %.0f p99.9 %.0f max %.0f us  failed %llu", OPS[b->o.op].name,
            b->o.connections * b->o.streams, (double)b->calls_done / b->o.seconds, (double)b->entries_done / b->o.seconds,
            histogram_us(&b->latency, 0.5), histogram_us(&b->latency, 0.9), histogram_us(&b->latency, 0.99), histogram_us(&b->latency, 0.999),
            (double)b->latency.max_ns / 1000.0, (unsigned long long)failed);
     for (int i = 0; i < 17; i++)
         if (b->failed[i] > 0)
             printf(" status%d:%llu", i, (unsigned long long)b->failed[i]);
-    printf("\n");
+    if (is_stream(b))
+        printf("  %.0f MiB/s", (double)b->calls_done * (double)b->o.value_bytes / b->o.seconds / 1048576.0);
 }
 
 int main(int argc, char **argv)
@@ -524,7 +759,8 @@ int main(int argc, char **argv)
     static const struct option names[] = {{"host", 1, 0, 'h'},     {"port", 1, 0, 'p'},  {"user", 1, 0, 'u'},        {"password", 1, 0, 'w'},
                                           {"database", 1, 0, 'd'}, {"op", 1, 0, 'o'},    {"connections", 1, 0, 'c'}, {"streams", 1, 0, 'm'},
                                           {"seconds", 1, 0, 's'},  {"keys", 1, 0, 'k'},  {"key-bytes", 1, 0, 'K'},   {"value-bytes", 1, 0, 'V'},
-                                          {"order", 1, 0, 'r'},    {"batch", 1, 0, 'b'}, {"seed", 1, 0, 'S'},        {0, 0, 0, 0}};
+                                          {"order", 1, 0, 'r'},    {"batch", 1, 0, 'b'}, {"seed", 1, 0, 'S'},        {"sessions", 1, 0, 'n'},
+                                          {"pid", 1, 0, 'P'},      {0, 0, 0, 0}};
     static struct bench b = {.o = {.host = "127.0.0.1",
                                    .user = "immudb",
                                    .password = "immudb",
@@ -535,6 +771,7 @@ int main(int argc, char **argv)
                                    .batch = 1000,
                                    .seconds = 4,
                                    .keys = 10000,
+                                   .sessions = 100,
                                    .key_bytes = 18,
                                    .value_bytes = 128,
                                    .is_random = true,
@@ -585,8 +822,14 @@ int main(int argc, char **argv)
         case 'S':
             b.o.seed = strtoull(optarg, NULL, 10);
             break;
+        case 'n':
+            b.o.sessions = strtoull(optarg, NULL, 10);
+            break;
+        case 'P':
+            b.o.pid = atoi(optarg);
+            break;
         case 'o':
-            for (b.o.op = 0; b.o.op < OP_COUNT && strcmp(optarg, OP_NAMES[b.o.op]) != 0; b.o.op++)
+            for (b.o.op = 0; b.o.op < OP_COUNT && strcmp(optarg, OPS[b.o.op].name) != 0; b.o.op++)
                 ;
             break;
         default:
@@ -594,18 +837,30 @@ int main(int argc, char **argv)
         }
     }
     if (b.o.op == OP_COUNT || b.o.connections < 1 || b.o.streams < 1 || b.o.keys < 1 || b.o.batch < 1 || b.o.key_bytes > 1023 ||
-        b.o.value_bytes > 1 << 20) {
-        fprintf(stderr, "load: an option is out of range (op, connections, streams, keys, batch >= 1; key-bytes <= 1023; value-bytes <= 1048576)\n");
+        b.o.value_bytes > (is_stream(&b) ? STREAM_BYTES_MAX : VALUE_BYTES_MAX) || b.o.sessions < 1) {
+        fprintf(stderr, "load: an option is out of range (op, connections, streams, keys, batch, sessions >= 1; key-bytes <= 1023; value-bytes <= "
+                        "1048576, of streams 33554432)\n");
+        return 2;
+    }
+    if ((b.o.op == OP_SET_BATCH || b.o.op == OP_FILL) && (uint64_t)b.o.batch > b.o.keys) {
+        fprintf(stderr, "load: --batch is more than --keys, but the keys of one call must differ\n");
         return 2;
     }
     b.rng = b.o.seed;
-    snprintf(b.path, sizeof b.path, "/immudb.schema.ImmuService/%s", OP_METHODS[b.o.op]);
+    snprintf(b.path, sizeof b.path, "/immudb.schema.ImmuService/%s", OPS[b.o.op].method);
     snprintf(b.authority, sizeof b.authority, "%s:%d", b.o.host, b.o.port);
     b.conns = calloc((size_t)b.o.connections, sizeof *b.conns);
     for (int i = 0; i < b.o.connections; i++)
         conn_open(&b, &b.conns[i]);
     log_in(&b);
+    prepare(&b);
+    long before = rss_kib(b.o.pid);
     run(&b);
     report(&b);
-    return 0;
+    long after = rss_kib(b.o.pid);
+    if (b.o.op == OP_SESSIONS && before > 0 && b.calls_done > 0)
+        printf("  %llu sessions held: RSS %ld -> %ld KiB, %.2f KiB each", (unsigned long long)b.calls_done, before, after,
+               (double)(after - before) / (double)b.calls_done);
+    printf("\n");
+    return b.calls_done > 0 ? 0 : 1;
 }

@@ -56,9 +56,18 @@ class Server:
             try:
                 self.proc.wait(30)
             except subprocess.TimeoutExpired:
+                self.note_stacks()
                 self.proc.kill()
                 self.proc.wait()
         return self.proc.returncode if self.proc else None
+
+    def note_stacks(self):
+        """Where every thread of a server that does not end is: into its log, where there is a debugger."""
+        with open(self.log_path, "ab") as log:
+            try:
+                subprocess.run(["gdb", "-p", str(self.proc.pid), "-batch", "-ex", "thread apply all bt 14"], stdout=log, stderr=log, stdin=subprocess.DEVNULL, timeout=60)
+            except (OSError, subprocess.TimeoutExpired) as e:
+                log.write(b"no stacks: %r\n" % e)
 
     def __enter__(self):
         return self.start()

@@ -18,6 +18,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 
 import flavours
@@ -36,6 +37,7 @@ class Runner:
         self.only = only
         self.passed = self.failed = 0
         self.started = time.time()
+        self.lock = threading.Lock()
         os.makedirs(self.logs, exist_ok=True)
 
     def wanted(self, name):
@@ -44,6 +46,10 @@ class Runner:
     def report(self, name, passed, failed, seconds, log):
         if passed + failed == 0:
             failed = 1
+        with self.lock:
+            self.report_one(name, passed, failed, seconds, log)
+
+    def report_one(self, name, passed, failed, seconds, log):
         self.passed += passed
         self.failed += failed
         print("%-34s %6d passed %3d failed %6.0f s" % (name, passed, failed, seconds), flush=True)
@@ -131,7 +137,7 @@ class Runner:
 
 def threaded_tests():
     """Names of the tests that start threads, themselves or through what they test: thread sanitizer has nothing to say about the others."""
-    names = ["store/store", "server/server", "server/databases", "http/http"]
+    names = ["store/store", "store/tree_lag", "server/server", "server/databases", "server/truncator", "server/audit_log", "http/http", "client/client", "migrate/importer"]
     for path in sorted(glob.glob(os.path.join(ROOT, "src", "*", "*_test.c"))):
         with open(path, encoding="utf-8") as f:
             if "pthread_create" in f.read():
@@ -144,7 +150,7 @@ def lint(r):
     r.run("lint formatting", ["sh", "-c", "git ls-files -z '*.c' '*.h' | xargs -0 clang-format --dry-run -Werror"], count="exit")
 
 
-def offline(r, shared_env):
+def offline(r, shared_env, beside_fuzzing=None):
     checked, tsan = r.build + "-asan", r.build + "-tsan"
     lint(r)
     if not r.build_flavour("gcc release", "release", r.build):
@@ -161,24 +167,53 @@ def offline(r, shared_env):
     r.meson_tests("unit tests, asan+ubsan", checked, ["quick"], dict(shared_env, **options))
     if r.build_flavour("gcc tsan", "tsan", tsan):
         r.meson_tests("tests with threads, tsan", tsan, ["quick"], dict(shared_env, TSAN_OPTIONS="halt_on_error=1:second_deadlock_stack=1"), tests=threaded_tests())
+    beside = threading.Thread(target=beside_fuzzing) if beside_fuzzing else None
+    if beside:
+        beside.start()
     r.run("fuzzing", [sys.executable, "scripts/fuzz.py", "--build", checked, "--seconds", os.environ.get("FUZZ_SECONDS", "60")])
+    if beside:
+        beside.join()
     return True
 
 
-def with_registries(r):
-    venv = os.path.join(r.build, "venv")
-    python = os.path.join(venv, "bin", "python3")
-    r.run("install Python packages", ["sh", "scripts/python-env.sh", venv], count="exit")
-    server = os.path.join(r.build, "cmd", "immudb")
-    r.run("golden gRPC transcripts", [python, "conformance/replay.py", "--server", server])
-    r.run("golden gRPC transcripts, asan", [python, "conformance/replay.py", "--server", os.path.join(r.build + "-asan", "cmd", "immudb"), "--fast"])
-    r.run("golden gRPC transcripts, tsan", [python, "conformance/replay.py", "--server", os.path.join(r.build + "-tsan", "cmd", "immudb"), "--fast", "--parallel", "2"])
-    r.run("Python SDK", [python, "conformance/smoke.py", "--server", server, "python"])
-    r.run("Go SDK", [python, "conformance/smoke.py", "--server", server, "go"])
-    r.run("Node SDK", [python, "conformance/smoke.py", "--server", server, "node"])
-    r.run("kill -9 rounds", [python, "conformance/kill9.py", "--server", server, "--rounds", "50"])
-    # The latency is a figure (goal: p99 under 20 ms), not a test of whatever machine this is: here it only has to show that nobody is starved.
-    r.run("hostile clients", [python, "conformance/hostile.py", "--server", server, "--p99-ms", "200"])
+class Conformance:
+    """What needs package registries: tests that speak to the server as its users do."""
+
+    def __init__(self, r):
+        self.r = r
+        self.venv = os.path.join(r.build, "venv")
+        self.python = os.path.join(self.venv, "bin", "python3")
+
+    def script(self, name, script, *args, flavour=""):
+        self.r.run(name, [self.python, "conformance/%s.py" % script, "--server", os.path.join(self.r.build + flavour, "cmd", "immudb")] + list(args))
+
+    def that_wait(self):
+        """Most of their time passes in waiting (sessions that expire, servers that start): they run beside the fuzzers."""
+        if not self.r.run("install Python packages", ["sh", "scripts/python-env.sh", self.venv], count="exit"):
+            return
+        self.script("golden gRPC transcripts", "replay")
+        self.script("sessions and logins", "sessions")
+        self.script("TLS", "tls")
+        self.script("start and stop", "startstop")
+        self.script("reflection and health", "reflection")
+        self.script("metrics and logs", "observe")
+        self.script("who may call what", "permissions")
+        self.script("Java SDK's flow", "java_flow")
+
+    def that_work(self):
+        self.script("golden gRPC transcripts, asan", "replay", "--fast", flavour="-asan")
+        self.script("golden gRPC transcripts, tsan", "replay", "--fast", "--parallel", "4", flavour="-tsan")
+        self.script("Python SDK", "smoke", "python")
+        self.script("Go SDK", "smoke", "go")
+        self.script("Node SDK", "smoke", "node")
+        self.script("many databases", "databases")
+        self.script("export identity", "export_identity")
+        self.script("immuadmin import", "import")
+        self.script("linearizability", "linearizability", "--seconds", "20")
+        self.script("kill -9 rounds", "kill9", "--rounds", "50")
+        self.script("fuzzed calls, asan", "fuzz_rpc", "--seconds", os.environ.get("FUZZ_CALLS_SECONDS", "120"), flavour="-asan")
+        # The latency is a figure (goal: p99 under 20 ms), not a test of whatever machine this is: here it only has to show that nobody is starved.
+        self.script("hostile clients", "hostile", "--p99-ms", "200")
 
 
 def main():
@@ -194,8 +229,9 @@ def main():
     elif a.level == "lint":
         lint(r)
     else:
-        if offline(r, shared_env) and a.level == "all":
-            with_registries(r)
+        outer = Conformance(r)
+        if offline(r, shared_env, outer.that_wait if a.level == "all" else None) and a.level == "all":
+            outer.that_work()
     print("\n%.0f s" % (time.time() - r.started))
     print("%d passed, %d failed" % (r.passed, r.failed), flush=True)
     return 1 if r.failed or not r.passed else 0
