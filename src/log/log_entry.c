@@ -2,11 +2,16 @@
  *
  * The pin holds the block of the tx last read; entries of the same tx then cost no look-up at all. A large record is cached as a whole when it is
  * touched again soon (a small table of ids seen lately), up to RECORD_WARM_MAX; before that its meta is, and the value is read and checked alone. An
- * entry of a record whose key area is large too is read alone: head, two rows, key, value. */
+ * entry of a record whose key area is large too is read alone: head, two rows, key, value.
+ *
+ * Who reads one tx and then a near one is taken to go on so (scans of keys that were written one after the other): small records of sealed segments
+ * then come from pages of the file instead of each being kept by itself. Their checksums are verified at every use. */
 #include "log/log_read.h"
 
 #include <assert.h>
 #include <stdlib.h>
+
+enum { LOG_PAGE_BYTES = 8192, NEAR_TXS = 32 };
 
 static bool ghost_seen(struct log *l, uint64_t tx_id)
 {
@@ -16,11 +21,7 @@ static bool ghost_seen(struct log *l, uint64_t tx_id)
     return atomic_exchange_explicit(slot, tx_id, memory_order_relaxed) == tx_id;
 }
 
-void log_pin_release(struct log *l, struct log_pin *pin)
-{
-    cache_unpin_if(l, &pin->block);
-    pin->tx_id = 0;
-}
+void log_pin_release(struct log *l, struct log_pin *pin) { cache_unpin_if(l, &pin->block); /* tx_id stays: the next read may be a near one */ }
 
 /* Everything of an entry but a value that is not in the block. */
 static enum status entry_from_block(const struct cache_block *b, const struct tx_layout *x, uint32_t i, struct tx_row *row, struct tx_entry *out,
@@ -159,6 +160,52 @@ done:
     return st;
 }
 
+/* The record lies wholly in one page of a sealed segment: pins it there. *is_found = false: take the ordinary way. */
+static enum status pin_in_page(struct log *l, uint64_t tx_id, bool nowait, struct log_pin *pin, bool *is_found, struct err *err)
+{
+    uint64_t offset = 0, end, page_at, body_end;
+    struct cache_block page = {0};
+    struct segment *s;
+    struct tx_layout x;
+    const uint8_t *record;
+    enum status st;
+
+    *is_found = false;
+    if ((st = log_locate(l, tx_id, nowait, &s, &offset, &end, err)) != ST_OK)
+        return st;
+    page_at = offset / LOG_PAGE_BYTES * LOG_PAGE_BYTES;
+    if (!atomic_load_explicit(&s->is_sealed, memory_order_acquire) || end - page_at > LOG_PAGE_BYTES)
+        goto done;
+    body_end = s->trailer.body_end;
+    if (body_end <= page_at || end > body_end)
+        goto done;
+    st = cache_get(l->cache, s->file, page_at, body_end - page_at < LOG_PAGE_BYTES ? (size_t)(body_end - page_at) : LOG_PAGE_BYTES, nowait, NULL,
+                   NULL, &page, err);
+    if (st != ST_OK)
+        goto done;
+    record = page.data + (offset - page_at);
+    if ((st = tx_layout_decode(record, (size_t)(end - offset), l->record_seed, &x, err)) != ST_OK)
+        goto done;
+    if (x.tx_id != tx_id || x.record_len > end - offset) {
+        st = err_set(err, ST_CORRUPT, 0, "found the record of tx %llu with %u bytes", (unsigned long long)x.tx_id, x.record_len);
+        goto done;
+    }
+    if ((st = tx_meta_check(record, &x, err)) != ST_OK || (st = tx_values_check(record, &x, err)) != ST_OK)
+        goto done;
+    atomic_fetch_add_explicit(&l->records_read, 1, memory_order_relaxed);
+    pin->block = (struct cache_block){record, x.record_len, page.owner_};
+    pin->tx_id = tx_id;
+    page.data = NULL;
+    *is_found = true;
+done:
+    cache_unpin_if(l, &page);
+    st = in_segment(s, tx_id, offset, st, err);
+    segment_unref(s);
+    return st;
+}
+
+static bool is_near(uint64_t a, uint64_t b) { return a != 0 && b != 0 && (a > b ? a - b : b - a) <= NEAR_TXS; }
+
 static bool pin_find(struct log *l, uint64_t tx_id, struct log_pin *pin)
 {
     const struct segment *s;
@@ -201,8 +248,12 @@ enum status log_entry_read(struct log *l, uint64_t tx_id, uint32_t i, bool nowai
     enum status st;
 
     if (pin->block.data == NULL || pin->tx_id != tx_id) {
+        bool is_found = false, is_next = is_near(pin->tx_id, tx_id) && tx_id <= log_published(l);
+
         log_pin_release(l, pin);
-        if (!pin_find(l, tx_id, pin)) {
+        if (is_next && (st = pin_in_page(l, tx_id, nowait, pin, &is_found, err)) != ST_OK)
+            return st;
+        if (!is_found && !pin_find(l, tx_id, pin)) {
             if ((st = entry_miss(l, tx_id, i, nowait, want_value, arena, pin, &is_alone, out, err)) != ST_OK)
                 return st;
             if (is_alone)

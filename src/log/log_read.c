@@ -86,26 +86,9 @@ enum status log_locate(struct log *l, uint64_t tx_id, bool nowait, struct segmen
 
 /* --- bytes --- */
 
-static enum status no_check(void *ctx, uint64_t offset, const uint8_t *data, size_t len, struct err *err)
-{
-    (void)ctx, (void)offset, (void)data, (void)len, (void)err;
-    return ST_OK;
-}
-
 enum status segment_read(struct log *l, struct segment *s, uint64_t offset, void *out, size_t len, bool nowait, struct err *err)
 {
-    struct cache_block b;
-    enum status st;
-
-    if (!nowait)
-        return cache_file_read(l->cache, s->file, offset, out, len, err);
-    /* The cache is the one who can read without waiting; its own copy is not wanted. */
-    if ((st = cache_get(l->cache, s->file, offset, len, true, no_check, NULL, &b, err)) != ST_OK)
-        return st;
-    memcpy(out, b.data, len);
-    cache_unpin(l->cache, &b);
-    cache_drop(l->cache, cache_file_id(s->file), offset);
-    return ST_OK;
+    return nowait ? cache_file_read_nowait(l->cache, s->file, offset, out, len, err) : cache_file_read(l->cache, s->file, offset, out, len, err);
 }
 
 /* --- records --- */

@@ -378,11 +378,22 @@ static struct block *offer(struct cache *c, struct block *b, uint64_t hash, bool
     return other;
 }
 
+static enum status read_around(struct cache *c, struct cache_file *f, uint64_t offset, void *out, size_t len, bool nowait, struct err *err)
+{
+    struct vfs_file *handle;
+    enum status st;
+
+    if ((st = handle_acquire(&c->handles, f, nowait, &handle, err)) != ST_OK)
+        return st;
+    st = nowait ? handle->ops->read_nowait(handle, offset, out, len, err) : handle->ops->read(handle, offset, out, len, err);
+    handle_release(&c->handles, f);
+    return st;
+}
+
 /* Reads and checks a block on a miss. */
 static enum status fill(struct cache *c, struct cache_file *f, uint64_t offset, size_t len, bool nowait, cache_check check, void *ctx,
                         struct block **out, struct err *err)
 {
-    struct vfs_file *handle;
     struct block *b = NULL;
     enum status st;
 
@@ -391,11 +402,7 @@ static enum status fill(struct cache *c, struct cache_file *f, uint64_t offset, 
         st = err_set(err, ST_NOMEM, 0, "no memory for %zu bytes of %s", len, f->path);
         goto done;
     }
-    if ((st = handle_acquire(&c->handles, f, nowait, &handle, err)) != ST_OK)
-        goto done;
-    st = nowait ? handle->ops->read_nowait(handle, offset, b->data, len, err) : handle->ops->read(handle, offset, b->data, len, err);
-    handle_release(&c->handles, f);
-    if (st != ST_OK)
+    if ((st = read_around(c, f, offset, b->data, len, nowait, err)) != ST_OK)
         goto done;
     if (check != NULL && (st = check(ctx, offset, b->data, len, err)) != ST_OK) {
         st = err_while(err, st, "reading %s at %llu", f->path, (unsigned long long)offset);
@@ -529,14 +536,12 @@ void cache_file_close(struct cache *c, struct cache_file *f)
 
 enum status cache_file_read(struct cache *c, struct cache_file *f, uint64_t offset, void *out, size_t len, struct err *err)
 {
-    struct vfs_file *handle;
-    enum status st;
+    return read_around(c, f, offset, out, len, false, err);
+}
 
-    if ((st = handle_acquire(&c->handles, f, false, &handle, err)) != ST_OK)
-        return st;
-    st = handle->ops->read(handle, offset, out, len, err);
-    handle_release(&c->handles, f);
-    return st;
+enum status cache_file_read_nowait(struct cache *c, struct cache_file *f, uint64_t offset, void *out, size_t len, struct err *err)
+{
+    return read_around(c, f, offset, out, len, true, err);
 }
 
 enum status cache_file_length(struct cache *c, struct cache_file *f, uint64_t *out, struct err *err)

@@ -31,8 +31,9 @@ void cache_destroy(struct cache *c); /* no file, no pin may be left */
 MUST_USE enum status cache_file_open(struct cache *c, const char *path, struct cache_file **out, struct err *err);
 /* Drops the file's blocks and handle. No pin may be left. NULL allowed. */
 void cache_file_close(struct cache *c, struct cache_file *f);
-/* Reads around the cache (headers, footers, one-off scans). */
+/* Reads around the cache (headers, footers, one-off scans). nowait: ST_AGAIN instead of waiting for the disk. */
 MUST_USE enum status cache_file_read(struct cache *c, struct cache_file *f, uint64_t offset, void *out, size_t len, struct err *err);
+MUST_USE enum status cache_file_read_nowait(struct cache *c, struct cache_file *f, uint64_t offset, void *out, size_t len, struct err *err);
 MUST_USE enum status cache_file_length(struct cache *c, struct cache_file *f, uint64_t *out, struct err *err);
 uint64_t cache_file_id(const struct cache_file *f);
 const char *cache_file_path(const struct cache_file *f);
