@@ -14,6 +14,19 @@ static enum status damaged(struct run *r, struct err *err, enum status st)
     return st;
 }
 
+enum { KNOWN_UNIT = 512 };
+
+static size_t known_words(const struct run *r) { return (size_t)(r->id.file_len / KNOWN_UNIT / 64 + 1); }
+
+/* The word and bit of a block; NULL for blocks that share a unit with others. */
+static _Atomic uint64_t *known_at(const struct run *r, uint64_t offset, size_t len, uint64_t *bit)
+{
+    uint64_t unit = offset / KNOWN_UNIT;
+
+    *bit = (uint64_t)1 << (unit % 64);
+    return r->known == NULL || len < KNOWN_UNIT ? NULL : &r->known[unit / 64];
+}
+
 /* --- open --- */
 
 static enum status header_check(struct run *r, const uint8_t *h, const uint8_t uuid[16], struct err *err)
@@ -104,6 +117,7 @@ enum status run_open(struct vfs *vfs, struct cache *cache, struct run_stats *sta
         st = damaged(r, err, st);
         goto done;
     }
+    r->known = calloc(known_words(r), sizeof *r->known); /* does without */
     *out = r;
     r = NULL;
 done:
@@ -118,6 +132,7 @@ void run_close(struct run *r)
     cache_file_close(r->cache, r->file);
     if (atomic_load_explicit(&r->is_obsolete, memory_order_acquire))
         (void)r->vfs->ops->unlink(r->vfs, r->path, NULL); /* what stays is removed as an orphan at the next open */
+    free(r->known);
     free(r->root);
     free(r->path);
     free(r);
@@ -134,8 +149,16 @@ static enum status check_block(void *ctx, uint64_t offset, const uint8_t *data, 
 {
     struct check_ctx *c = ctx;
 
+    uint64_t bit;
+    _Atomic uint64_t *word = known_at(c->run, offset, len, &bit);
+    enum status st;
+
     atomic_fetch_add_explicit(&c->run->stats->block_reads, 1, memory_order_relaxed);
-    return run_block_check(&c->run->id, c->kind, offset, data, len, err);
+    if (word != NULL && (atomic_load_explicit(word, memory_order_relaxed) & bit) != 0)
+        return run_block_check_again(&c->run->id, c->kind, offset, data, len, err);
+    if ((st = run_block_check(&c->run->id, c->kind, offset, data, len, err)) == ST_OK && word != NULL)
+        atomic_fetch_or_explicit(word, bit, memory_order_relaxed);
+    return st;
 }
 
 /* Moves the stream's window so that it holds len bytes at offset. */

@@ -19,6 +19,9 @@ struct run {
     uint64_t keys, versions;
     uint32_t footer_crc;
     uint8_t *root; /* the checked root block */
+    /* A bit per KNOWN_UNIT bytes of the file: a block of at least that length that starts there passed its whole check once. Later reads of it are
+     * checked by checksum, length and kind. NULL without memory for it. */
+    _Atomic uint64_t *known;
     struct vfs *vfs;
     struct cache *cache;
     struct cache_file *file;

@@ -262,14 +262,24 @@ static bool bloom_ok(const uint8_t *b, size_t len)
     return lines >= 1 && lines <= BLOOM_PAGE_LINES && len == BLOOM_LINE_LEN + (size_t)lines * BLOOM_LINE_LEN;
 }
 
-enum status run_block_check(const struct run_identity *id, enum block_kind kind, uint64_t offset, const uint8_t *b, size_t len, struct err *err)
+static enum status malformed(const struct run_identity *id, enum block_kind kind, uint64_t offset, struct err *err)
 {
-    bool ok;
+    return err_set(err, ST_CORRUPT, 0, "index run %s: malformed %c block at offset %llu", id->path, (char)kind, (unsigned long long)offset);
+}
 
+enum status run_block_check_again(const struct run_identity *id, enum block_kind kind, uint64_t offset, const uint8_t *b, size_t len, struct err *err)
+{
     if (len < BLOCK_HEADER_LEN || load_u32le(b) != run_checksum(id->seed, offset, b + 4, len - 4))
         return err_set(err, ST_CORRUPT, 0, "index run %s: wrong checksum of %zu bytes at offset %llu", id->path, len, (unsigned long long)offset);
-    ok = block_len(b) == len && b[4] == (uint8_t)kind && b[5] == 0;
-    if (ok) {
+    return block_len(b) == len && b[4] == (uint8_t)kind && b[5] == 0 ? ST_OK : malformed(id, kind, offset, err);
+}
+
+enum status run_block_check(const struct run_identity *id, enum block_kind kind, uint64_t offset, const uint8_t *b, size_t len, struct err *err)
+{
+    enum status st = run_block_check_again(id, kind, offset, b, len, err);
+    bool ok = false;
+
+    if (st == ST_OK) {
         switch (kind) {
         case BLOCK_DATA:
             ok = data_ok(id, b, len);
@@ -289,6 +299,5 @@ enum status run_block_check(const struct run_identity *id, enum block_kind kind,
             break;
         }
     }
-    return ok ? ST_OK
-              : err_set(err, ST_CORRUPT, 0, "index run %s: malformed %c block at offset %llu", id->path, (char)kind, (unsigned long long)offset);
+    return st != ST_OK || ok ? st : malformed(id, kind, offset, err);
 }

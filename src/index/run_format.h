@@ -68,6 +68,9 @@ static inline uint32_t data_skip(const uint8_t *b) { return load_u16le(b + 14); 
 void run_block_header(uint8_t *b, enum block_kind kind, size_t count, size_t len, uint32_t aux);
 uint32_t run_block_seal(uint8_t *b, uint32_t seed, uint64_t offset);
 /* Checksum, kind and structure of a block of len bytes read from offset. */
+/* The same for bytes that passed run_block_check() before, as far as their length and checksum tell: the structure is not looked at again. */
+MUST_USE enum status run_block_check_again(const struct run_identity *id, enum block_kind kind, uint64_t offset, const uint8_t *b, size_t len,
+                                           struct err *err);
 MUST_USE enum status run_block_check(const struct run_identity *id, enum block_kind kind, uint64_t offset, const uint8_t *b, size_t len,
                                      struct err *err);
 
