@@ -160,8 +160,9 @@ done:
     return st;
 }
 
-/* The record lies wholly in one page of a sealed segment: pins it there. *is_found = false: take the ordinary way. */
-static enum status pin_in_page(struct log *l, uint64_t tx_id, bool nowait, struct log_pin *pin, bool *is_found, struct err *err)
+/* The record lies wholly in one page of a sealed segment: pins it there. *is_found = false: take the ordinary way, which also decides what is damaged:
+ * the page may have been read badly once. */
+static enum status pin_in_page(struct log *l, uint64_t tx_id, struct log_pin *pin, bool *is_found, struct err *err)
 {
     uint64_t offset = 0, end, page_at, body_end;
     struct cache_block page = {0};
@@ -171,7 +172,7 @@ static enum status pin_in_page(struct log *l, uint64_t tx_id, bool nowait, struc
     enum status st;
 
     *is_found = false;
-    if ((st = log_locate(l, tx_id, nowait, &s, &offset, &end, err)) != ST_OK)
+    if ((st = log_locate(l, tx_id, false, &s, &offset, &end, err)) != ST_OK)
         return st;
     page_at = offset / LOG_PAGE_BYTES * LOG_PAGE_BYTES;
     if (!atomic_load_explicit(&s->is_sealed, memory_order_acquire) || end - page_at > LOG_PAGE_BYTES)
@@ -179,19 +180,17 @@ static enum status pin_in_page(struct log *l, uint64_t tx_id, bool nowait, struc
     body_end = s->trailer.body_end;
     if (body_end <= page_at || end > body_end)
         goto done;
-    st = cache_get(l->cache, s->file, page_at, body_end - page_at < LOG_PAGE_BYTES ? (size_t)(body_end - page_at) : LOG_PAGE_BYTES, nowait, NULL,
-                   NULL, &page, err);
+    st = cache_get(l->cache, s->file, page_at, body_end - page_at < LOG_PAGE_BYTES ? (size_t)(body_end - page_at) : LOG_PAGE_BYTES, false, NULL, NULL,
+                   &page, err);
     if (st != ST_OK)
         goto done;
     record = page.data + (offset - page_at);
-    if ((st = tx_layout_decode(record, (size_t)(end - offset), l->record_seed, &x, err)) != ST_OK)
-        goto done;
-    if (x.tx_id != tx_id || x.record_len > end - offset) {
-        st = err_set(err, ST_CORRUPT, 0, "found the record of tx %llu with %u bytes", (unsigned long long)x.tx_id, x.record_len);
+    if (tx_layout_decode(record, (size_t)(end - offset), l->record_seed, &x, NULL) != ST_OK || x.tx_id != tx_id || x.record_len > end - offset ||
+        tx_meta_check(record, &x, NULL) != ST_OK || tx_values_check(record, &x, NULL) != ST_OK) {
+        cache_unpin_if(l, &page);
+        cache_drop(l->cache, cache_file_id(s->file), page_at);
         goto done;
     }
-    if ((st = tx_meta_check(record, &x, err)) != ST_OK || (st = tx_values_check(record, &x, err)) != ST_OK)
-        goto done;
     atomic_fetch_add_explicit(&l->records_read, 1, memory_order_relaxed);
     pin->block = (struct cache_block){record, x.record_len, page.owner_};
     pin->tx_id = tx_id;
@@ -248,10 +247,10 @@ enum status log_entry_read(struct log *l, uint64_t tx_id, uint32_t i, bool nowai
     enum status st;
 
     if (pin->block.data == NULL || pin->tx_id != tx_id) {
-        bool is_found = false, is_next = is_near(pin->tx_id, tx_id) && tx_id <= log_published(l);
+        bool is_found = false, is_next = !nowait && is_near(pin->tx_id, tx_id) && tx_id <= log_published(l);
 
         log_pin_release(l, pin);
-        if (is_next && (st = pin_in_page(l, tx_id, nowait, pin, &is_found, err)) != ST_OK)
+        if (is_next && (st = pin_in_page(l, tx_id, pin, &is_found, err)) != ST_OK)
             return st;
         if (!is_found && !pin_find(l, tx_id, pin)) {
             if ((st = entry_miss(l, tx_id, i, nowait, want_value, arena, pin, &is_alone, out, err)) != ST_OK)

@@ -44,15 +44,15 @@ uint64_t batch_clock(struct store *s)
     return s->c.batch_ns;
 }
 
-/* Arms the store's timer unless it is armed early enough. If it fires just now, it has also kicked the store: another batch follows. */
+/* Arms the store's timer unless it is armed early enough. If it fires just now, it has also kicked the store: another batch follows, which asks again
+ * for what is still wanted. So armed_ns is what the timer is armed for, not what was asked for: of a time that is over nothing more is to be expected. */
 void store_arm(struct store *s, uint64_t at_ns)
 {
     struct committer *c = &s->c;
 
     if (c->armed_ns <= at_ns && c->armed_ns > batch_clock(s))
         return;
-    c->armed_ns = at_ns;
-    alarm_arm(s->runtime->timers, &s->timer, at_ns);
+    c->armed_ns = alarm_arm(s->runtime->timers, &s->timer, at_ns);
 }
 
 /* --- what must not go on waiting --- */
@@ -128,14 +128,14 @@ static void parked_look_after(struct store *s)
 static void precommitted_look_after(struct store *s)
 {
     struct committer *c = &s->c;
-    uint64_t now_ns;
+    uint64_t now_ns, allowed = c->allowed_tx > c->applied_tx ? c->allowed_tx : c->applied_tx;
     bool is_awaited = false;
     struct err err;
 
-    if (!s->o.external_commit || c->durable_tx <= c->applied_tx)
+    if (!s->o.external_commit || c->durable_tx <= allowed)
         return;
     now_ns = env_mono_ns(s->env);
-    for (uint64_t id = c->applied_tx + 1; id <= c->durable_tx && now_ns >= c->look_ns; id++) {
+    for (uint64_t id = allowed + 1; id <= c->durable_tx && now_ns >= c->look_ns; id++) {
         struct store_draft *d = pending_at(s, id)->draft;
 
         if (d == NULL)
@@ -507,8 +507,6 @@ static void batch_finish(struct store *s)
         draft_complete(list_pop(&c->durable), ST_OK, NULL);
     while (c->syncs.first != NULL && c->syncs.first->control_tx_id <= c->synced_tx)
         draft_complete(list_pop(&c->syncs), ST_OK, NULL);
-    if (c->unsynced_since_ns != 0 && !c->sync_is_running)
-        store_arm(s, c->unsynced_since_ns + s->o.async_sync_interval_ns);
     if (log_bytes_written(s->log) - c->maintained_bytes >= MAINTENANCE_STEP_BYTES || index_wants_flush(s->index)) {
         c->maintained_bytes = log_bytes_written(s->log);
         maintenance_kick(s);
@@ -624,6 +622,9 @@ bool batch_run(struct store *s)
     if ((is_taken || has_frame || c->synced_tx != synced_before || c->syncs.first != NULL) && batch_apply(s))
         batch_finish(s);
     precommitted_look_after(s);
+    /* Also when there was nothing to do: the timer that brought this batch may have been armed for something that is over. */
+    if (c->unsynced_since_ns != 0 && !c->sync_is_running && !atomic_load(&s->is_failed))
+        store_arm(s, c->unsynced_since_ns + s->o.async_sync_interval_ns);
     return is_taken;
 }
 

@@ -21,13 +21,19 @@ static bool tail_is_long(struct store *s)
     return durable - flushed >= TAIL_TXS_MAX / 4 * 3 || log_bytes_written(s->log) - s->flushed_bytes >= TAIL_BYTES_MAX / 4 * 3;
 }
 
+/* Not of a tree that was found to be wrong. */
+static enum status tree_pages_flush(struct store *s, uint64_t durable, struct err *err)
+{
+    return atomic_load(&s->tree_is_stopped) ? ST_OK : tree_flush(s->tree, durable, true, err);
+}
+
 enum status maintenance_flush(struct store *s, bool everything, struct err *err)
 {
     uint64_t durable = atomic_load(&s->durable_tx), written = log_bytes_written(s->log);
     uint64_t upto = durable < index_published(s->index) ? durable : index_published(s->index);
     enum status st;
 
-    if ((st = tree_flush(s->tree, durable, true, err)) != ST_OK || (st = index_flush(s->index, upto, everything, err)) != ST_OK)
+    if ((st = tree_pages_flush(s, durable, err)) != ST_OK || (st = index_flush(s->index, upto, everything, err)) != ST_OK)
         return st;
     if (everything)
         s->flushed_bytes = written;
@@ -48,7 +54,7 @@ static enum status maintenance_step(struct store *s, bool *more, struct err *err
         if ((st = maintenance_flush(s, is_long, err)) != ST_OK)
             return st;
     } else if (!tree_is_rebuilding(s) && atomic_load(&s->durable_tx) - tree_flushed(s->tree) >= TREE_STEP_TXS) {
-        if ((st = tree_flush(s->tree, atomic_load(&s->durable_tx), true, err)) != ST_OK)
+        if ((st = tree_pages_flush(s, atomic_load(&s->durable_tx), err)) != ST_OK)
             return st;
     }
     if (index_wants_merge(s->index))

@@ -281,9 +281,10 @@ void draft_complete(struct store_draft *d, enum status st, const struct err *err
     if (d->is_submitted)
         queue_leave(s, d);
     if (d->waiter != NULL) {
-        if (!atomic_load_explicit(&s->wake_wanted, memory_order_relaxed))
-            atomic_store_explicit(&s->wake_wanted, true, memory_order_relaxed);
+        /* In this order: whoever takes wake_wanted back, be it without the role, wakes a thread that finds its draft done. The store outlives this: its
+         * driver uses it. */
         waiter_done(d->waiter, st, err);
+        atomic_store(&s->wake_wanted, true);
         return;
     }
     r.err.os_errno = 0;

@@ -131,11 +131,13 @@ static void thread_ensure(struct timers *ts)
     ts->must_join = true;
 }
 
-void alarm_arm(struct timers *ts, struct timer *t, uint64_t at_ns)
+uint64_t alarm_arm(struct timers *ts, struct timer *t, uint64_t at_ns)
 {
     pthread_mutex_lock(&ts->lock);
-    if (t->is_armed && t->at_ns <= at_ns)
+    if (t->is_armed && t->at_ns <= at_ns) {
+        at_ns = t->at_ns;
         goto done;
+    }
     t->at_ns = at_ns;
     if (!t->is_armed) {
         t->is_armed = true;
@@ -146,6 +148,7 @@ void alarm_arm(struct timers *ts, struct timer *t, uint64_t at_ns)
     pthread_cond_signal(&ts->changed);
 done:
     pthread_mutex_unlock(&ts->lock);
+    return at_ns;
 }
 
 void alarm_cancel(struct timers *ts, struct timer *t)

@@ -21,8 +21,9 @@ struct timer {
 struct timers;
 MUST_USE enum status timers_create(const struct env *env, struct timers **out, struct err *err);
 void timers_destroy(struct timers *ts); /* nothing may be armed; NULL allowed */
-/* Arms t for at_ns (env_mono_ns); an earlier time than the one it is armed for wins, a later one is ignored. */
-void alarm_arm(struct timers *ts, struct timer *t, uint64_t at_ns);
+/* Arms t for at_ns (env_mono_ns); an earlier time than the one it is armed for wins, a later one is ignored. Returns the time it is armed for then:
+ * one that is over already may be about to fire, and is not armed again by itself. */
+uint64_t alarm_arm(struct timers *ts, struct timer *t, uint64_t at_ns);
 /* Disarms, and waits for a callback of t that is running. Not from a callback. */
 void alarm_cancel(struct timers *ts, struct timer *t);
 

@@ -29,7 +29,7 @@ void cache_destroy(struct cache *c); /* no file, no pin may be left */
 
 /* Registers a file; nothing is opened. The path is copied. */
 MUST_USE enum status cache_file_open(struct cache *c, const char *path, struct cache_file **out, struct err *err);
-/* Drops the file's blocks and handle. No pin may be left. NULL allowed. */
+/* Drops the file's blocks and handle; pinned blocks live on until they are unpinned. NULL allowed. */
 void cache_file_close(struct cache *c, struct cache_file *f);
 /* Reads around the cache (headers, footers, one-off scans). nowait: ST_AGAIN instead of waiting for the disk. */
 MUST_USE enum status cache_file_read(struct cache *c, struct cache_file *f, uint64_t offset, void *out, size_t len, struct err *err);
