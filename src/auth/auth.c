@@ -15,6 +15,7 @@ enum status auth_open(struct store *systemdb, const struct sessions_options *ses
     if ((st = users_open(systemdb, sessions->env, &a->users, err)) == ST_OK && (st = sessions_open(sessions, &a->sessions, err)) == ST_OK &&
         (st = token_cache_open(&a->tokens, err)) == ST_OK &&
         (st = logins_open(a->users, sessions->env, o->login_threads, o->login_attempts_per_minute, &a->logins, err)) == ST_OK) {
+        users_set_replica(a->users, o->is_replica);
         *out = a;
         return ST_OK;
     }

@@ -16,6 +16,7 @@ struct auth {
 struct auth_options {
     unsigned login_threads;
     uint32_t login_attempts_per_minute; /* logins.h */
+    bool is_replica;                    /* systemdb is written by its primary alone: logins add no verifiers to it */
 };
 /* Everything but the session limits comes with its defaults. */
 MUST_USE enum status auth_open(struct store *systemdb, const struct sessions_options *sessions, const struct auth_options *o, struct auth **out,

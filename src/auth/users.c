@@ -26,6 +26,7 @@ struct user {
 struct users {
     struct store *systemdb;
     const struct env *env;
+    bool is_replica;
     pthread_mutex_t change;
     pthread_mutex_t lock; /* guards all below */
     struct user **buckets;
@@ -357,11 +358,14 @@ static void verifier_put(struct users *u, struct user *user, struct user_record 
     json_text_free(&json);
 }
 
+void users_set_replica(struct users *u, bool is_replica) { u->is_replica = is_replica; }
+
 void users_add_verifier(struct users *u, struct user *user, const struct user_record *record, struct bytes password)
 {
     struct user_record *now, *changed = NULL;
 
-    if (record->has_scram || !scram_takes(password) || atomic_exchange_explicit(&user->has_tried_verifier, true, memory_order_relaxed))
+    if (u->is_replica || record->has_scram || !scram_takes(password) ||
+        atomic_exchange_explicit(&user->has_tried_verifier, true, memory_order_relaxed))
         return;
     users_change_begin(u);
     now = users_record(u, user);

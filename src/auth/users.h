@@ -15,6 +15,8 @@
 struct users;
 struct user;
 
+/* On a replica users_add_verifier() writes nothing: a transaction of its own would part it from its primary. Before any login. */
+void users_set_replica(struct users *u, bool is_replica);
 MUST_USE enum status users_open(struct store *systemdb, const struct env *env, struct users **out, struct err *err);
 void users_close(struct users *u);
 

@@ -337,6 +337,8 @@ enum status source_state(struct source *s, struct source_state *out, struct err 
         return err_set(err, ST_CORRUPT, 0, "the source's state has a hash of %zu bytes", state->txhash.len);
     if (strcmp(state->db, s->database) != 0)
         return err_set(err, ST_CORRUPT, 0, "the source gave the state of another database");
+    if (state->txid > INT64_MAX)
+        return err_set(err, ST_CORRUPT, 0, "the source's state names tx %llu", (unsigned long long)state->txid);
     out->tx_id = state->txid;
     memcpy(out->alh.b, state->txhash.data, HASH_LEN);
     if (s->o.public_key.len == 0)

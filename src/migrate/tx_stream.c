@@ -199,6 +199,8 @@ static enum status lane_read(struct tx_stream *t, struct lane *l, struct bytes *
     for (;;) {
         if ((st = part_take(t, l, &is_whole, blob, err)) != ST_OK || is_whole)
             return st;
+        if (source_is_stopped(t->source))
+            return err_set(err, ST_CANCELLED, 0, "stopped");
         if ((st = source_recv(t->source, l->call, &message, &is_end, err)) != ST_OK)
             return st;
         if (is_end)

@@ -58,6 +58,8 @@ struct bytes rpc_metadata(const struct rpc_call *call, const char *name)
     return bytes_of(NULL, 0);
 }
 
+void rpc_must_answer(struct rpc_call *call) { call->is_finishing = true; }
+
 size_t rpc_memory_limit_met(const struct rpc_call *call, bool *of_connection)
 {
     *of_connection = call->is_conn_limit;

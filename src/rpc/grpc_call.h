@@ -115,7 +115,7 @@ struct rpc_call {
     size_t arena_bytes;       /* taken from the budget for it */
     size_t limit_met;         /* which refused it memory; 0 = none */
     bool is_conn_limit;       /* that was the connection's part */
-    bool is_finishing;        /* in rpc_finish(): the last words need little and are not refused */
+    bool is_finishing;        /* rpc_must_answer(), or in rpc_finish(): memory is not refused any more */
 
     /* between threads */
     _Atomic(struct rpc_out *) outbox; /* newest first; pushed by the holder, emptied by the reactor */

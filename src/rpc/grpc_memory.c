@@ -56,8 +56,10 @@ void call_leave_reserve(struct rpc_call *call, bool is_over)
 
 bool call_sits_on_reserve(const struct rpc_call *call, uint64_t before_ns)
 {
-    return call->received_ns < before_ns && !call->is_half_closed && call->state == CALL_RUNNING &&
-           atomic_load_explicit(&call->host->service->arena_reserve_of, memory_order_relaxed) == call;
+    bool is_silent = call->received_ns < before_ns && !call->is_half_closed && call->state == CALL_RUNNING;
+    bool is_unread = call->out_bytes > 0 && call->progress_ns < before_ns;
+
+    return (is_silent || is_unread) && atomic_load_explicit(&call->host->service->arena_reserve_of, memory_order_relaxed) == call;
 }
 
 /* With the reserve: a call that received much goes beyond the share; else a reactor does not wait, a worker does. */
@@ -108,11 +110,10 @@ static bool on_take(struct arena_meter *m, size_t len)
 {
     struct rpc_call *call = call_of(m);
 
-    if (!may_take(call, len)) {
-        if (!call->is_finishing)
-            return false;
+    if (call->is_finishing)
         budget_take(call->host->service->options.budget, BUDGET_REQUEST, len);
-    }
+    else if (!may_take(call, len))
+        return false;
     call->arena_bytes += len;
     atomic_fetch_add_explicit(&call->conn->arena_bytes, len, memory_order_relaxed);
     return true;

@@ -22,6 +22,7 @@
 #define LINGER_BYTES_MAX ((size_t)1 << 20)
 #define DRAIN_NOTICE_NS UINT64_C(1000000000)      /* how long the answer to the ping behind the first GOAWAY is waited for */
 #define HANDSHAKE_STEP_NS UINT64_C(5000000)       /* TLS handshakes begin at most 200 times a second ... */
+#define HANDSHAKE_SPREAD_NS UINT64_C(200000000)   /* those who wait for their turn look again within this time */
 #define HANDSHAKE_BURST 40                        /* ... beyond that many at once; */
 #define HANDSHAKE_SHARE_STEP_NS UINT64_C(6666667) /* those of one address 150 times, ... */
 #define HANDSHAKE_SHARE_BURST 30                  /* ... beyond that many */
@@ -240,7 +241,10 @@ static void begin_handshake(struct reactor *r, struct socket *s)
     if (r->handshake_tat_ns < now_ns)
         r->handshake_tat_ns = now_ns;
     if (r->handshake_tat_ns > now_ns + ahead_ns) { /* many addresses at once */
-        timer_arm(&r->host.timers, &s->watch, r->handshake_tat_ns - ahead_ns);
+        /* Spread: all of a flood waking for each slot would cost more than the handshakes. */
+        uint64_t later_ns = hash64(r->handshake_seed ^ now_ns, &s, sizeof s) % HANDSHAKE_SPREAD_NS;
+
+        timer_arm(&r->host.timers, &s->watch, r->handshake_tat_ns - ahead_ns + later_ns);
         return;
     }
     r->handshake_tat_ns += HANDSHAKE_STEP_NS;

@@ -112,6 +112,8 @@ struct arena *rpc_arena(struct rpc_call *call);
 /* The limit in bytes because of which the arena was refused memory, of all requests and unread answers or of those of the call's connection; 0 when it
  * was not. By the holder of the call. */
 size_t rpc_memory_limit_met(const struct rpc_call *call, bool *of_connection);
+/* From here on the arena is not refused memory: what the answer tells has happened, and a refusal would read as if it had not. By the holder. */
+void rpc_must_answer(struct rpc_call *call);
 struct bytes rpc_request(const struct rpc_call *call); /* the message of a unary or server-streaming call */
 /* Value of a request metadata header (lower-case name); data == NULL when absent. Repeated headers: the first one. -bin values
  * are decoded (of comma-joined ones the first). te, content-type and the pseudo headers are not kept. */

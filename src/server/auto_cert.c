@@ -47,7 +47,7 @@ static bool is_usable(struct vfs *vfs, const struct env *env, const struct auto_
 {
     struct pem cert_pem = pem_open(vfs, a->certificate), key_pem = pem_open(vfs, a->pkey);
     X509 *cert = cert_pem.bio != NULL ? PEM_read_bio_X509(cert_pem.bio, NULL, NULL, NULL) : NULL;
-    EVP_PKEY *key = key_pem.bio != NULL ? PEM_read_bio_PrivateKey(key_pem.bio, NULL, NULL, NULL) : NULL;
+    EVP_PKEY *key = key_pem.bio != NULL ? PEM_read_bio_PrivateKey(key_pem.bio, NULL, tls_no_passphrase, NULL) : NULL;
     time_t needed = (time_t)(env_wall_s(env) + (int64_t)AUTO_CERT_RENEW_DAYS * DAY_S), now = (time_t)env_wall_s(env);
     bool is_good = cert != NULL && key != NULL && X509_check_private_key(cert, key) == 1 && X509_cmp_time(X509_get0_notAfter(cert), &needed) > 0 &&
                    X509_cmp_time(X509_get0_notBefore(cert), &now) < 0;

@@ -64,6 +64,17 @@ static void fail_settings(struct request *rq, enum status st)
 
 /* --- create --- */
 
+/* The folder of log files lies among those of the databases: "./logs/" is "logs". */
+static bool is_log_folder(const char *name, const char *logdir)
+{
+    size_t len;
+
+    while (logdir[0] == '.' && logdir[1] == '/')
+        logdir += 2 + strspn(logdir + 2, "/");
+    len = strcspn(logdir, "/");
+    return len > 0 && strlen(name) == len && memcmp(name, logdir, len) == 0;
+}
+
 /* NULL: answered. */
 static struct database *create(struct request *rq, const char *given_name, const Immudb__Schema__DatabaseNullableSettings *given, bool if_not_exists,
                                bool *existed)
@@ -92,7 +103,7 @@ static struct database *create(struct request *rq, const char *given_name, const
             request_fail(rq, RPC_UNKNOWN, if_not_exists ? "tbtree: key not found: while loading database settings" : "database already exists");
         return *existed ? db : NULL;
     }
-    if (strcmp(name, rq->server->config->logdir) == 0) { /* the folder of log files lies among those of the databases */
+    if (is_log_folder(name, rq->server->config->logdir)) {
         request_fail_coded(rq, RPC_INTERNAL, "XX000", NULL, "database is reserved");
         return NULL;
     }

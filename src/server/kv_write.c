@@ -58,8 +58,10 @@ static void on_done(void *ctx, const struct store_draft *d, const struct store_r
         to_worker(w);
     else if (r->status != ST_OK)
         refuse(w, r->status, &r->err);
-    else
+    else {
+        rpc_must_answer(w->rq->call);
         w->answer(w, d, r);
+    }
 }
 
 static enum status build(struct kv_write *w, struct store_draft *d, bool nowait, struct err *err)

@@ -216,7 +216,7 @@ enum status reflection_answer(struct bytes request, uint64_t *sent, uint8_t **ou
 {
     struct question q;
     struct pb w;
-    uint8_t *buf;
+    uint8_t *buf, *fitted;
     size_t file;
 
     *out = NULL;
@@ -247,7 +247,12 @@ enum status reflection_answer(struct bytes request, uint64_t *sent, uint8_t **ou
     }
     *len = pb_len(&w);
     memmove(buf, w.at, *len);
-    *out = buf;
+    /* What waits to be sent holds no more memory than it is counted for. */
+    if ((fitted = realloc(buf, *len)) == NULL) {
+        free(buf);
+        return err_set(err, ST_NOMEM, 0, "reflection: out of memory");
+    }
+    *out = fitted;
     return ST_OK;
 }
 

@@ -242,7 +242,7 @@ static enum status users_start(struct server *s, struct err *err)
                                  .idle_max_ns = (uint64_t)c->session_timeout,
                                  .age_max_ns = (uint64_t)c->max_session_age_time,
                                  .inactivity_ns = (uint64_t)c->max_session_inactivity_time};
-    struct auth_options a = {.login_attempts_per_minute = (uint32_t)c->login_attempts_per_minute};
+    struct auth_options a = {.login_attempts_per_minute = (uint32_t)c->login_attempts_per_minute, .is_replica = c->replication_is_replica};
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     enum status st;
 

@@ -20,11 +20,18 @@ const char *tls_reason(char out[160])
     return out;
 }
 
+int tls_no_passphrase(char *buf, int size, int is_writing, void *ctx)
+{
+    (void)buf, (void)size, (void)is_writing, (void)ctx;
+    return -1;
+}
+
 static enum status identity_load(const struct tls_options *o, SSL_CTX *ctx, struct err *err)
 {
     char text[160];
 
     ERR_clear_error();
+    SSL_CTX_set_default_passwd_cb(ctx, tls_no_passphrase);
     if (SSL_CTX_use_certificate_chain_file(ctx, o->certificate) == 1 && SSL_CTX_use_PrivateKey_file(ctx, o->pkey, SSL_FILETYPE_PEM) == 1 &&
         SSL_CTX_check_private_key(ctx) == 1)
         return ST_OK;

@@ -19,6 +19,8 @@ struct tls_options {
  * published texts. */
 MUST_USE enum status tls_context(const struct tls_options *o, void **out, struct err *err);
 void tls_context_free(void *ctx); /* NULL is allowed */
+/* For OpenSSL where it would ask the terminal: keys with a passphrase are refused. */
+int tls_no_passphrase(char *buf, int size, int is_writing, void *ctx);
 /* Seconds since 1970 at which the context's certificate ends. */
 int64_t tls_context_expiry_s(void *ctx);
 /* The first reason OpenSSL gives for the failure of this thread; clears them all. Returns out. */

@@ -142,8 +142,8 @@ static size_t count_of(const struct txs *t, const struct database *db)
     return count;
 }
 
-/* Puts it into the table, when the limits allow. */
-static enum status tx_add(struct txs *t, struct tx *tx, struct err *err)
+/* Puts it into the table, when the limits allow; from then on it may be ended by others. */
+static enum status tx_add(struct txs *t, struct tx *tx, char *id, struct err *err)
 {
     struct database_settings settings;
     enum status st = ST_OK;
@@ -163,6 +163,7 @@ static enum status tx_add(struct txs *t, struct tx *tx, struct err *err)
         tx->next = *bucket;
         *bucket = tx;
         t->count++;
+        memcpy(id, tx->id, TX_ID_LEN + 1);
     }
     pthread_mutex_unlock(&t->lock);
     return st;
@@ -186,9 +187,8 @@ enum status tx_begin(struct txs *t, struct session *session, struct database *db
     store_get_state(database_store(db), &state);
     if (must_include <= state.visible_tx_id && (st = store_snapshot_open(database_store(db), 0, &tx->snapshot, err)) != ST_OK)
         goto done;
-    if ((st = tx_add(t, tx, err)) != ST_OK)
+    if ((st = tx_add(t, tx, id, err)) != ST_OK)
         goto done;
-    memcpy(id, tx->id, TX_ID_LEN + 1);
     tx = NULL;
 done:
     tx_end(tx);
