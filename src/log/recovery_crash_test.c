@@ -323,32 +323,34 @@ static void crash_everywhere(enum kind kind, uint64_t seed, const char *where)
     }
 }
 
-/* LOG_CRASH_SEEDS: how many workloads of each kind. */
-static unsigned seeds(void)
+/* LOG_CRASH_FIRST_SEED, LOG_CRASH_SEEDS: which workloads of each kind, and how many. */
+static unsigned number(const char *name)
 {
-    const char *more = getenv("LOG_CRASH_SEEDS");
+    const char *text = getenv(name);
 
-    return more != NULL ? (unsigned)strtoul(more, NULL, 10) : 1;
+    return text != NULL ? (unsigned)strtoul(text, NULL, 10) : 1;
 }
+static unsigned first_seed(void) { return number("LOG_CRASH_FIRST_SEED"); }
+static unsigned end_seed(void) { return first_seed() + number("LOG_CRASH_SEEDS"); }
 
 static void crash_with_durable_commits(void **state)
 {
     (void)state;
-    for (unsigned s = 1; s <= seeds(); s++)
+    for (unsigned s = first_seed(); s < end_seed(); s++)
         crash_everywhere(ORDINARY, s, "durable");
 }
 
 static void crash_with_asynchronous_commits(void **state)
 {
     (void)state;
-    for (unsigned s = 1; s <= seeds(); s++)
+    for (unsigned s = first_seed(); s < end_seed(); s++)
         crash_everywhere(ASYNC, s, "asynchronous");
 }
 
 static void crash_with_marks_and_discards(void **state)
 {
     (void)state;
-    for (unsigned s = 1; s <= seeds(); s++)
+    for (unsigned s = first_seed(); s < end_seed(); s++)
         crash_everywhere(REPLICATED, s, "replicated");
 }
 
