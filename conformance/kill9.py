@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """kill -9 under verified writers, again and again: nothing acknowledged is lost, and no state a client ever verified is contradicted.
 
-    kill9.py --server build/cmd/immudb [--rounds 50] [--writers 4] [--seed N]
+    kill9.py --server build/cmd/immudb [--rounds 50] [--writers 4] [--seed N] [--synced false]
 
 Each round: writers with the official Python SDK do verified sets (each answer's proof is checked against the client's own last state); the server is
 killed at a random moment and started again; then every acknowledged key of the round and a sample of older ones is read back with a verified get by
@@ -106,13 +106,14 @@ def main():
     ap.add_argument("--server", required=True)
     ap.add_argument("--rounds", type=int, default=50)
     ap.add_argument("--writers", type=int, default=4)
+    ap.add_argument("--synced", choices=["true", "false"], default="true", help="false: only what was verified has to survive, and all of these writes are")
     ap.add_argument("--seed", type=int, default=int(time.time()))
     a = ap.parse_args()
     print("seed %d" % a.seed, flush=True)
     rng = random.Random(a.seed)
     passed = failed = total = 0
     slowest = 0.0
-    with Server(a.server) as server:
+    with Server(a.server, ["--synced=" + a.synced]) as server:
         writers = [Writer(i, server.port) for i in range(a.writers)]
         for n in range(1, a.rounds + 1):
             try:

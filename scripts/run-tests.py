@@ -211,6 +211,7 @@ class Conformance:
         self.script("immuadmin import", "import")
         self.script("linearizability", "linearizability", "--seconds", "20")
         self.script("kill -9 rounds", "kill9", "--rounds", "50")
+        self.script("kill -9 rounds, asynchronous", "kill9", "--rounds", "10", "--synced", "false")
         self.script("fuzzed calls, asan", "fuzz_rpc", "--seconds", os.environ.get("FUZZ_CALLS_SECONDS", "120"), flavour="-asan")
         # The latency is a figure (goal: p99 under 20 ms), not a test of whatever machine this is: here it only has to show that nobody is starved.
         self.script("hostile clients", "hostile", "--p99-ms", "200")
