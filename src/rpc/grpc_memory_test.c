@@ -233,6 +233,29 @@ static void modest_connections_are_served(void **state)
 }
 
 /* A refusal is heard although there is no byte left for it. */
+/* Of what has happened a client must hear: who says so is not refused memory, nor made to wait for it. */
+static void what_happened_is_told(void **state)
+{
+    struct rig *r = small_rig(16 * MIB, NULL);
+    struct rpc_call *call;
+    size_t before;
+
+    (void)state;
+    (void)rig_call(r, "/t.S/Hold", EMPTY, 5);
+    call = r->call;
+    assert_true(fill(call, 100000, 1000) < 1000);
+    assert_null(arena_alloc(rpc_arena(call), 100000));
+    before = used(r);
+    rpc_must_answer(call);
+    assert_int_equal(fill(call, 100000, 10), 10);
+    assert_true(used(r) >= before + 10 * 100000); /* and still counted */
+    rpc_reply(call, bytes_of("", 0));
+    rig_pump(r);
+    assert_int_equal(r->conn.arena_bytes, 0);
+    assert_int_equal(used(r), 0);
+    rig_close(r);
+}
+
 static void last_words(void **state)
 {
     struct rig *r = small_rig(64 * MIB, NULL);
@@ -410,6 +433,7 @@ int main(void)
         cmocka_unit_test(long_calls_leave_room),
         cmocka_unit_test(connections_have_a_part),
         cmocka_unit_test(modest_connections_are_served),
+        cmocka_unit_test(what_happened_is_told),
         cmocka_unit_test(last_words),
         cmocka_unit_test(what_was_received_is_processed),
         cmocka_unit_test(the_reserve_waits),
