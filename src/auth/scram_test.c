@@ -184,6 +184,10 @@ static void test_first_login(void **state)
     assert_false(r->has_scram);
     before = txs(f);
     epoch = user_epoch(user);
+    users_set_replica(f->auth->users, true); /* a replica's systemdb is its primary's */
+    users_add_verifier(f->auth->users, user, r, bytes_str("secret"));
+    assert_int_equal(txs(f), before);
+    users_set_replica(f->auth->users, false);
     users_add_verifier(f->auth->users, user, r, bytes_str("secret"));
     assert_int_equal(txs(f), before + 1);
     assert_int_equal(user_epoch(user), epoch);
