@@ -163,7 +163,7 @@ def offline(r, shared_env, beside_fuzzing=None):
     if r.build_flavour("sha by OpenSSL", "fips", fips, tests):
         r.meson_tests("unit tests, sha by OpenSSL", fips, [], tests=["base/hash", "merkle/merkle", "proof/proof"])
     r.build_flavour("clang asan+ubsan", "asan", checked)
-    options = {"ASAN_OPTIONS": "detect_leaks=1:allocator_may_return_null=1", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
+    options = {"INDEX_MODEL_CALLS": "250000", "ASAN_OPTIONS": "detect_leaks=1:allocator_may_return_null=1", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
     r.meson_tests("unit tests, asan+ubsan", checked, ["quick"], dict(shared_env, **options))
     if r.build_flavour("gcc tsan", "tsan", tsan):
         r.meson_tests("tests with threads, tsan", tsan, ["quick"], dict(shared_env, TSAN_OPTIONS="halt_on_error=1:second_deadlock_stack=1", TREE_LAG_TXS="30000"), tests=threaded_tests())

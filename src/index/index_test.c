@@ -2,7 +2,7 @@
  *
  * Random workloads with a seed: transactions over several namespaces and key families (empty, prefixes of each other, 64 KiB),
  * reads of every kind at any tx, flushes of a part, merges step by step, compactions, reopening at any time with the rest replayed.
- * Argument 1: seed, argument 2: number of calls (default one million in quick mode). */
+ * Argument 1: seed, argument 2: number of calls (default INDEX_MODEL_CALLS of the environment, or one million). */
 #include "index/index_model.h"
 #include "vfs/vfs_memory.h"
 
@@ -230,6 +230,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_random_small), cmocka_unit_test(test_random_large),
     };
 
+    if (getenv("INDEX_MODEL_CALLS") != NULL)
+        calls_argument = strtoull(getenv("INDEX_MODEL_CALLS"), NULL, 10);
     if (argc > 1)
         seed_argument = strtoull(argv[1], NULL, 10);
     if (argc > 2)
