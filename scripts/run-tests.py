@@ -166,7 +166,7 @@ def offline(r, shared_env, beside_fuzzing=None):
     options = {"INDEX_MODEL_CALLS": "250000", "ASAN_OPTIONS": "detect_leaks=1:allocator_may_return_null=1", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
     r.meson_tests("unit tests, asan+ubsan", checked, ["quick"], dict(shared_env, **options))
     if r.build_flavour("gcc tsan", "tsan", tsan):
-        r.meson_tests("tests with threads, tsan", tsan, ["quick"], dict(shared_env, TSAN_OPTIONS="halt_on_error=1:second_deadlock_stack=1", TREE_LAG_TXS="30000"), tests=threaded_tests())
+        r.meson_tests("tests with threads, tsan", tsan, ["quick"], dict(shared_env, TSAN_OPTIONS="halt_on_error=1:second_deadlock_stack=1", TREE_LAG_TXS="12000"), tests=threaded_tests())
     beside = threading.Thread(target=beside_fuzzing) if beside_fuzzing else None
     if beside:
         beside.start()
@@ -204,12 +204,12 @@ class Conformance:
         self.script("golden gRPC transcripts, asan", "replay", "--fast", flavour="-asan")
         self.script("golden gRPC transcripts, tsan", "replay", "--fast", "--parallel", "4", flavour="-tsan")
         self.script("fuzzed calls, asan", "fuzz_rpc", "--seconds", os.environ.get("FUZZ_CALLS_SECONDS", "120"), flavour="-asan")
+        self.script("many databases", "databases")
 
     def that_use(self):
         self.script("Python SDK", "smoke", "python")
         self.script("Go SDK", "smoke", "go")
         self.script("Node SDK", "smoke", "node")
-        self.script("many databases", "databases")
         self.script("export identity", "export_identity")
         self.script("immuadmin import", "import")
         self.script("linearizability", "linearizability", "--seconds", "20")
