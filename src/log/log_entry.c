@@ -21,7 +21,8 @@ static bool ghost_seen(struct log *l, uint64_t tx_id)
     return atomic_exchange_explicit(slot, tx_id, memory_order_relaxed) == tx_id;
 }
 
-void log_pin_release(struct log *l, struct log_pin *pin) { cache_unpin_if(l, &pin->block); /* tx_id stays: the next read may be a near one */ }
+/* tx_id stays: the next read may be a near one. */
+void log_pin_release(struct log *l, struct log_pin *pin) { cache_unpin_if(l, &pin->block); }
 
 /* Everything of an entry but a value that is not in the block. */
 static enum status entry_from_block(const struct cache_block *b, const struct tx_layout *x, uint32_t i, struct tx_row *row, struct tx_entry *out,

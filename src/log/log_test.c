@@ -388,6 +388,47 @@ static void many_small_txs(void **state)
     vfs_memory_destroy(f.vfs);
 }
 
+/* Scans read pages of the file: of a bad one the tx that is hit is named, its neighbours are served, and so is the tx itself once the file reads well again. */
+static void a_page_read_badly_is_not_kept(void **state)
+{
+    enum { TXS = 12000, HIT = 1000 };
+    struct log_pin pin = {0};
+    uint64_t offset, end;
+    struct arena arena;
+    struct fixture f;
+    struct segment *s;
+    struct tx_entry e;
+    char path[200];
+
+    (void)state;
+    fixture_init(&f, vfs_memory_create());
+    arena_init(&arena, 4096, 0);
+    f.segment_bytes_first = f.segment_bytes_max = 1500000;
+    f.value_max = 20;
+    assert_int_equal(fixture_open(&f, true), ST_OK);
+    for (uint64_t id = 1; id <= TXS; id += 400)
+        assert_int_equal(fixture_commit(&f, id, id + 399), ST_OK);
+    assert_int_equal(log_advance_background(f.log, &f.err), ST_OK);
+    assert_int_equal(log_locate(f.log, HIT, false, &s, &offset, &end, &f.err), ST_OK);
+    assert_true(atomic_load(&s->is_sealed));
+    snprintf(path, sizeof path, "%s", cache_file_path(s->file));
+    segment_unref(s);
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(vfs_memory_flip_bit(f.vfs, path, (offset + 20) * 8, &f.err), ST_OK); /* and back again */
+        for (uint64_t id = HIT - 3; id <= HIT + 3; id++) {
+            enum status st = log_entry_read(f.log, id, 0, false, false, &arena, &pin, &e, &f.err);
+
+            assert_int_equal(st, round == 0 && id == HIT ? ST_CORRUPT : ST_OK);
+            if (st != ST_OK)
+                assert_non_null(strstr(f.err.text, "reading tx 1000 from "));
+        }
+    }
+    log_pin_release(f.log, &pin);
+    arena_free(&arena);
+    fixture_close(&f, true);
+    vfs_memory_destroy(f.vfs);
+}
+
 /* Values too large for any block, walked over and read while the cache is far too small. */
 static void values_beyond_the_cache(void **state)
 {
@@ -516,6 +557,7 @@ int main(void)
         cmocka_unit_test(large_txs),
         cmocka_unit_test(walking_and_times),
         cmocka_unit_test(many_small_txs),
+        cmocka_unit_test(a_page_read_badly_is_not_kept),
         cmocka_unit_test(values_beyond_the_cache),
         cmocka_unit_test(discard_gives_ids_out_again),
         cmocka_unit_test(commit_marks_tell_what_is_committed),
