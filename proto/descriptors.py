@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Turns a serialized google.protobuf.FileDescriptorSet into C tables for gRPC reflection (src/server/reflection_data.h).
+"""Turns a serialized google.protobuf.FileDescriptorSet into C tables for gRPC reflection (src/observe/reflection_data.h).
 
     descriptors.py INPUT.pb OUTPUT.c
 
@@ -88,7 +88,7 @@ def main():
     if any(all_of(f, 7) for f in files) or any(all_of(m, 6) for f in files for m in all_of(f, 4)):
         sys.exit("extensions: reflection.c answers that there are none")
     symbols = sorted((name, kind, i) for i, f in enumerate(files) for kind, name in file_symbols(f))
-    out = ['/* Made by proto/descriptors.py; not to be edited. */', '#include "server/reflection_data.h"', ""]
+    out = ['/* Made by proto/descriptors.py; not to be edited. */', '#include "observe/reflection_data.h"', ""]
     for i, f in enumerate(files):
         out.append("static const uint8_t FILE_%d[] = {" % i)
         out += ["    " + ",".join("%d" % b for b in f[at:at + 40]) + "," for at in range(0, len(f), 40)]

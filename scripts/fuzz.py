@@ -22,7 +22,7 @@ FULL = {
     "merkle/merkle_tree": "tiles of the tree",
     "tx/tx_import": "export blobs",
 }
-HALF = ("wire/part", "wire/chunk", "server/stream_in", "server/replicate")  # stream decoders
+HALF = ("wire/part", "wire/chunk", "handlers/stream_in", "handlers/replicate")  # stream decoders
 
 
 def name_of(binary):

@@ -137,7 +137,7 @@ class Runner:
 
 def threaded_tests():
     """Names of the tests that start threads, themselves or through what they test: thread sanitizer has nothing to say about the others."""
-    names = ["store/store", "store/tree_lag", "server/server", "server/databases", "server/truncator", "server/audit_log", "http/http", "client/client", "migrate/importer"]
+    names = ["store/store", "store/tree_lag", "databases/databases", "databases/truncator", "observe/audit_log", "server/server", "http/http", "client/client", "migrate/importer"]
     for path in sorted(glob.glob(os.path.join(ROOT, "src", "*", "*_test.c"))):
         with open(path, encoding="utf-8") as f:
             if "pthread_create" in f.read():

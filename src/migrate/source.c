@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "databases/settings.h"
 #include "proof/proof.h"
-#include "server/settings.h"
 #include "wire/wire.h"
 
 static const uint64_t RECV_SLICE_NS = 200000000;

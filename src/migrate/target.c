@@ -1,4 +1,4 @@
-/* The server's own pieces over a folder: lock, identity, runtime, databases; see target.h. */
+/* The server's own registry of databases over a folder: lock, identity, runtime, databases; see target.h. */
 #include "migrate/target.h"
 
 #include <stdlib.h>
@@ -6,19 +6,22 @@
 
 #include "config/config.h"
 #include "config/logger.h"
-#include "server/databases.h"
-#include "server/datadir.h"
+#include "databases/databases.h"
+#include "databases/datadir.h"
 #include "vfs/vfs.h"
 
 enum { ACTIVE_DATABASES_MAX = 8 };
 
 struct target {
     struct config config;
-    struct server server; /* no listeners, no users */
+    struct logger *logger;
+    struct runtime *runtime;
+    struct datadir datadir;
+    struct databases *databases;
     char *dir;
 };
 
-/* What the server's pieces ask their options for. */
+/* What the databases ask their options for. */
 static void config_make(struct target *t)
 {
     for (size_t i = 0; i < FLAG_COUNT; i++)
@@ -35,6 +38,7 @@ enum status target_open(const char *dir, const struct env *env, struct target **
 {
     struct logger_options log = {.env = env, .level = LOG_WARN};
     struct runtime_options o = {.env = env};
+    struct databases_options d = {0};
     struct target *t = calloc(1, sizeof *t);
     enum status st = ST_OK;
 
@@ -44,13 +48,16 @@ enum status target_open(const char *dir, const struct env *env, struct target **
         goto done;
     }
     config_make(t);
-    t->server.config = &t->config;
-    if ((st = logger_open(&log, &t->server.logger, err)) != ST_OK)
+    d.config = &t->config;
+    if ((st = logger_open(&log, &t->logger, err)) != ST_OK)
         goto done;
-    t->server.env = logger_env(t->server.logger);
-    o.env = t->server.env;
-    if ((st = runtime_create(&o, &t->server.runtime, err)) != ST_OK || (st = datadir_open(&t->server, err)) != ST_OK ||
-        (st = datadir_identify(&t->server, err)) != ST_OK || (st = databases_open(&t->server, &t->server.databases, err)) != ST_OK)
+    d.logger = t->logger;
+    d.env = o.env = logger_env(t->logger);
+    if ((st = runtime_create(&o, &t->runtime, err)) != ST_OK)
+        goto done;
+    d.runtime = t->runtime;
+    if ((st = datadir_open(t->runtime->vfs, t->dir, &t->datadir, err)) != ST_OK || (st = datadir_identify(&t->datadir, d.env, err)) != ST_OK ||
+        (st = databases_open(&d, &t->databases, err)) != ST_OK)
         goto done;
     *out = t;
     t = NULL;
@@ -63,12 +70,11 @@ void target_close(struct target *t)
 {
     if (t == NULL)
         return;
-    databases_close(t->server.databases);
-    if (t->server.lock != NULL)
-        t->server.lock->ops->close(t->server.lock);
-    if (t->server.runtime != NULL)
-        runtime_destroy(t->server.runtime);
-    logger_close(t->server.logger);
+    databases_close(t->databases);
+    datadir_close(&t->datadir);
+    if (t->runtime != NULL)
+        runtime_destroy(t->runtime);
+    logger_close(t->logger);
     free(t->dir);
     free(t);
 }
@@ -78,7 +84,7 @@ enum status target_pin(struct target *t, const char *name, struct database **out
     enum status st;
 
     *store = NULL;
-    if ((st = databases_adopt(t->server.databases, name, out, err)) != ST_OK)
+    if ((st = databases_adopt(t->databases, name, out, err)) != ST_OK)
         return st;
     *store = database_store(*out);
     return ST_OK;

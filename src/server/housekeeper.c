@@ -9,16 +9,17 @@
 
 #include "config/config.h"
 #include "config/logger.h"
-#include "server/databases.h"
+#include "databases/databases.h"
+#include "databases/truncator.h"
+#include "handlers/txs.h"
 #include "server/reload.h"
-#include "server/truncator.h"
-#include "server/txs.h"
 
 static const uint64_t TICK_NS = 1000000000, COUNTS_NS = 10ull * 1000000000;
 enum { STACK_BYTES = 256 * 1024 };
 
 struct housekeeper {
     struct server *server;
+    struct reload *reload;
     struct truncator *truncator; /* a thread of its own: its work may take minutes */
     pthread_t thread;
     pthread_mutex_t lock; /* guards is_stopping */
@@ -53,7 +54,7 @@ static void *run(void *arg)
     while (wait_until(h, now + tick)) {
         now = env_mono_ns(s->env);
         databases_tidy(s->databases, now / 1000000000);
-        reload_tick(s->reload, env_wall_s(s->env));
+        reload_tick(h->reload, env_wall_s(s->env));
         txs_tidy(s->txs);
         if (now >= next_counts) {
             databases_counts_keep(s->databases);
@@ -111,7 +112,7 @@ static void housekeeper_free(struct housekeeper *h)
     free(h);
 }
 
-enum status housekeeper_start(struct server *s, struct housekeeper **out, struct err *err)
+enum status housekeeper_start(struct server *s, struct reload *reload, struct housekeeper **out, struct err *err)
 {
     struct housekeeper *h = calloc(1, sizeof *h);
     enum status st;
@@ -123,7 +124,8 @@ enum status housekeeper_start(struct server *s, struct housekeeper **out, struct
         return err_set(err, ST_NOMEM, 0, "starting the housekeeper: out of memory");
     }
     h->server = s;
-    if ((st = truncator_start(s, &h->truncator, err)) == ST_OK && (rc = thread_start(h)) != 0)
+    h->reload = reload;
+    if ((st = truncator_start(s->databases, &h->truncator, err)) == ST_OK && (rc = thread_start(h)) != 0)
         st = err_set(err, ST_NOMEM, rc, "starting the housekeeper: %s", strerror(rc));
     if (st == ST_OK)
         *out = h;

@@ -2,9 +2,11 @@
 #ifndef SERVER_HOUSEKEEPER_H
 #define SERVER_HOUSEKEEPER_H
 
-#include "server/server.h"
+#include "request/server_parts.h"
 
-MUST_USE enum status housekeeper_start(struct server *s, struct housekeeper **out, struct err *err);
+struct housekeeper;
+struct reload;
+MUST_USE enum status housekeeper_start(struct server *s, struct reload *reload, struct housekeeper **out, struct err *err);
 void housekeeper_stop(struct housekeeper *h); /* NULL is allowed */
 
 #endif

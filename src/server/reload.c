@@ -6,8 +6,8 @@
 
 #include "config/config.h"
 #include "config/logger.h"
+#include "observe/monitor.h"
 #include "server/auto_cert.h"
-#include "server/monitor.h"
 #include "server/tls.h"
 
 enum { HOUR_S = 3600, DAY_S = 86400 };

@@ -5,7 +5,7 @@
 #ifndef SERVER_RELOAD_H
 #define SERVER_RELOAD_H
 
-#include "server/server.h"
+#include "request/server_parts.h"
 
 struct reload;
 /* The contexts in force: NULL without TLS. Once the data folder is there (--auto-cert keeps its files in it). */

@@ -17,18 +17,20 @@
 
 #include "config/config.h"
 #include "config/logger.h"
-#include "server/access_log.h"
-#include "server/audit_log.h"
-#include "server/databases.h"
-#include "server/datadir.h"
-#include "server/gate.h"
-#include "server/health.h"
+#include "databases/databases.h"
+#include "databases/datadir.h"
+#include "handlers/methods.h"
+#include "handlers/txs.h"
+#include "observe/access_log.h"
+#include "observe/audit_log.h"
+#include "observe/health.h"
+#include "observe/monitor.h"
+#include "observe/plain_methods.h"
+#include "request/gate.h"
+#include "request/request.h"
+#include "request/server_parts.h"
 #include "server/housekeeper.h"
-#include "server/monitor.h"
-#include "server/plain_methods.h"
 #include "server/reload.h"
-#include "server/request.h"
-#include "server/txs.h"
 #include "vfs/vfs.h"
 
 static const uint64_t DRAIN_NS = 10ull * 1000000000;
@@ -37,6 +39,8 @@ enum { KEY_FILE_BYTES_MAX = 65536 };
 /* What is not for other files: struct server is its first member. */
 struct whole {
     struct server server;
+    struct reload *reload; /* TLS contexts in force */
+    struct housekeeper *housekeeper;
     struct bound_method *bound;
     struct rpc_method *methods;
     size_t method_count;
@@ -79,14 +83,15 @@ static enum status signer_load(struct server *s, struct err *err)
 }
 
 /* Keys stay out of core dumps and of other processes' sight. */
-static enum status keys_load(struct server *s, struct err *err)
+static enum status keys_load(struct whole *w, struct err *err)
 {
+    struct server *s = &w->server;
     enum status st;
 
-    if ((st = signer_load(s, err)) != ST_OK || (st = reload_open(s, &s->reload, err)) != ST_OK)
+    if ((st = signer_load(s, err)) != ST_OK || (st = reload_open(s, &w->reload, err)) != ST_OK)
         return st;
     warn_about_mode(s, s->config->pkey);
-    if ((s->signer != NULL || reload_tls_rpc(s->reload) != NULL) && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
+    if ((s->signer != NULL || reload_tls_rpc(w->reload) != NULL) && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
         LOG_WARN_AT(s->logger, "core dumps could not be switched off: %s", strerror(errno));
     return ST_OK;
 }
@@ -103,7 +108,7 @@ static enum status methods_bind(struct whole *w, struct err *err)
     if (w->bound == NULL || w->methods == NULL)
         return err_set(err, ST_NOMEM, 0, "starting the server: out of memory");
     for (i = 0; i < METHOD_COUNT; i++) {
-        w->bound[i] = (struct bound_method){&METHODS[i], &w->server};
+        w->bound[i] = (struct bound_method){&METHODS[i], &w->server, i};
         w->methods[i] = (struct rpc_method){METHODS[i].path, METHODS[i].kind, request_entry, &w->bound[i]};
     }
     w->method_count = METHOD_COUNT;
@@ -154,19 +159,30 @@ static enum status listen_all(struct whole *w, struct err *err)
                             .services = SERVICE_NAMES,
                             .service_count = SERVICE_COUNT - (c->grpc_reflection ? 0 : SERVICE_REFLECTION_COUNT),
                             .header_name = "immudb-uuid",
-                            .header_value = s->uuid,
-                            .tls = reload_tls_rpc(s->reload),
+                            .header_value = s->datadir.uuid,
+                            .tls = reload_tls_rpc(w->reload),
                             .slot_free = credentials_slot_free,
                             .on_end = monitor_call_ended,
-                            .ctx = s};
+                            .ctx = s->monitor};
     enum status st;
 
-    if ((st = rpc_server_start(&o, &s->rpc, err)) != ST_OK || (st = monitor_listen(s->monitor, err)) != ST_OK)
+    if ((st = rpc_server_start(&o, &s->rpc, err)) != ST_OK || (st = monitor_listen(s->monitor, reload_tls_http(w->reload), err)) != ST_OK)
         return st;
     if (c->metrics_server)
         LOG_INFO_AT(s->logger, "metrics server enabled on %s:%u (%s)", c->address, monitor_port(s->monitor),
-                    reload_tls_rpc(s->reload) != NULL ? "https" : "http");
+                    reload_tls_rpc(w->reload) != NULL ? "https" : "http");
     return ST_OK;
+}
+
+/* --- databases --- */
+
+static void let_go(void *ctx, const struct database *db) { txs_cut(((struct server *)ctx)->txs, db); }
+
+static enum status databases_begin(struct server *s, struct err *err)
+{
+    struct databases_options o = {.config = s->config, .env = s->env, .logger = s->logger, .runtime = s->runtime, .let_go = let_go, .ctx = s};
+
+    return databases_open(&o, &s->databases, err);
 }
 
 /* --- users --- */
@@ -298,23 +314,26 @@ static enum status start(struct whole *w, struct server_start *how, struct err *
     enum status st;
 
     how->stage = START_FOLDER;
-    if ((st = runtime_create(&o, &s->runtime, err)) != ST_OK || (st = address_resolve(s, err)) != ST_OK || (st = datadir_open(s, err)) != ST_OK)
+    if ((st = runtime_create(&o, &s->runtime, err)) != ST_OK || (st = address_resolve(s, err)) != ST_OK ||
+        (st = datadir_open(s->runtime->vfs, s->config->dir, &s->datadir, err)) != ST_OK)
         return st;
     how->stage = START_KEYS;
-    if ((st = keys_load(s, err)) != ST_OK)
+    if ((st = keys_load(w, err)) != ST_OK)
         return st;
     how->stage = START_LISTENERS;
-    if ((st = datadir_identify(s, err)) != ST_OK || (st = gate_create(&s->gate, err)) != ST_OK ||
+    if ((st = datadir_identify(&s->datadir, s->env, err)) != ST_OK || (st = gate_create(&s->gate, err)) != ST_OK ||
         (st = health_create(SERVICE_NAMES, SERVICE_COUNT - (s->config->grpc_reflection ? 0 : SERVICE_REFLECTION_COUNT), &s->health, err)) != ST_OK)
         return st;
-    if ((st = logs_create(s, err)) != ST_OK || (st = monitor_create(s, &s->monitor, err)) != ST_OK || (st = methods_bind(w, err)) != ST_OK ||
-        (st = listen_all(w, err)) != ST_OK)
+    if ((st = logs_create(s, err)) != ST_OK || (st = monitor_create(s, &s->monitor, err)) != ST_OK)
+        return st;
+    s->call_metrics = monitor_call_metrics(s->monitor);
+    if ((st = methods_bind(w, err)) != ST_OK || (st = listen_all(w, err)) != ST_OK)
         return st;
     how->stage = START_DATABASES;
-    if ((st = databases_open(s, &s->databases, err)) != ST_OK || (st = users_start(s, err)) != ST_OK ||
-        (st = databases_scan(s->databases, err)) != ST_OK || (st = modes_check(s, err)) != ST_OK || (st = audit_begin(s, err)) != ST_OK)
+    if ((st = databases_begin(s, err)) != ST_OK || (st = users_start(s, err)) != ST_OK || (st = databases_scan(s->databases, err)) != ST_OK ||
+        (st = modes_check(s, err)) != ST_OK || (st = audit_begin(s, err)) != ST_OK)
         return st;
-    if ((st = housekeeper_start(s, &s->housekeeper, err)) != ST_OK)
+    if ((st = housekeeper_start(s, w->reload, &w->housekeeper, err)) != ST_OK)
         return st;
     if (how->may_open != NULL && !how->may_open(how->ctx))
         return err_set(err, ST_CANCELLED, 0, "the start was called off");
@@ -393,7 +412,7 @@ void server_stop(struct server *s, bool hurry)
         monitor_stop_listening(s->monitor); /* before what it tells about is taken apart */
     if (s->rpc != NULL)
         rpc_server_stop(s->rpc);
-    housekeeper_stop(s->housekeeper);
+    housekeeper_stop(w->housekeeper);
     txs_free(s->txs);
     s->txs = NULL;
     access_log_stop(s->access_log);
@@ -404,9 +423,8 @@ void server_stop(struct server *s, bool hurry)
     gate_free(s->gate);
     health_free(s->health);
     signer_close(s->signer);
-    reload_free(s->reload);
-    if (s->lock != NULL)
-        s->lock->ops->close(s->lock);
+    reload_free(w->reload);
+    datadir_close(&s->datadir);
     if (s->runtime != NULL)
         runtime_destroy(s->runtime);
     free(w->methods);
@@ -414,7 +432,7 @@ void server_stop(struct server *s, bool hurry)
     free(w);
 }
 
-void server_reload(struct server *s) { reload_now(s->reload); }
+void server_reload(struct server *s) { reload_now(whole_of(s)->reload); }
 
 uint16_t server_port(const struct server *s) { return rpc_server_port(s->rpc); }
 uint16_t server_metrics_port(const struct server *s) { return monitor_port(s->monitor); }

@@ -1,50 +1,12 @@
-/* The server: configuration, databases, users and sessions, the edges. Made by cmd/immudb.c. */
+/* The server as a whole, for the program: start, stop, reload. Its parts: request/server_parts.h. */
 #ifndef SERVER_SERVER_H
 #define SERVER_SERVER_H
 
-#include "auth/auth.h"
-#include "proof/proof.h"
-#include "rpc/rpc.h"
-#include "store/runtime.h"
+#include "base/err.h"
 
 struct config;
-struct databases;
 struct logger;
-struct monitor;
-struct housekeeper;
-struct gate;
-struct reload;
-struct health;
-struct access_log;
-struct audit_log;
-struct txs;
-
-enum readiness { SERVER_STARTING = 0, SERVER_READY = 1, SERVER_STOPPING = 2 };
-
-struct server {
-    const struct config *config;
-    const struct env *env;
-    struct logger *logger;
-    struct runtime *runtime;
-    struct databases *databases;
-    struct auth *auth;
-    struct signer *signer; /* NULL without --signingKey */
-    struct rpc_server *rpc;
-    struct monitor *monitor; /* metrics and health over HTTP; always there, listening unless switched off */
-    struct housekeeper *housekeeper;
-    struct gate *gate;             /* where calls wait during the start */
-    struct health *health;         /* grpc.health.v1 */
-    struct access_log *access_log; /* NULL unless --log-access */
-    struct audit_log *audit_log;   /* NULL unless --audit-log */
-    struct txs *txs;               /* interactive transactions of sessions */
-    struct vfs_file *lock;         /* of the data directory */
-    struct reload *reload;         /* TLS contexts in force */
-    char address[64];              /* numeric form of --address; "" = every one */
-    char uuid[21];                 /* 20 characters and NUL */
-    uint8_t identifier[12];
-    int64_t started_s;
-    _Atomic int readiness; /* enum readiness */
-};
+struct server; /* request/server_parts.h */
 
 /* Opens data directory, listeners first (health answers at once), then databases. Texts of errors as users know them. config and logger must
  * outlive the server. */

@@ -15,7 +15,8 @@
 #include "base/test.h"
 #include "config/config.h"
 #include "config/logger.h"
-#include "server/databases.h"
+#include "databases/databases.h"
+#include "request/server_parts.h"
 #include "server/server.h"
 
 static struct logger *logger;
@@ -137,8 +138,8 @@ static void test_first_start(void **state)
     assert_true(record->is_active && record->has_privileges && record->privilege_count == 7);
     user_record_unref(record);
     assert_true(databases_is_single(r.server->databases));
-    assert_int_equal(strlen(r.server->uuid), 20);
-    memcpy(uuid, r.server->uuid, sizeof uuid);
+    assert_int_equal(strlen(r.server->datadir.uuid), 20);
+    memcpy(uuid, r.server->datadir.uuid, sizeof uuid);
     snprintf(path, sizeof path, "%s/data", folder);
     assert_int_equal(stat(path, &info), 0);
     assert_int_equal(info.st_mode & 0777, 0700);
@@ -148,7 +149,7 @@ static void test_first_start(void **state)
     stop(r);
     r = start("--admin-password=other", NULL, NULL); /* ignored: there is one */
     assert_int_equal(systemdb_txs(r), 1);
-    assert_string_equal(r.server->uuid, uuid);
+    assert_string_equal(r.server->datadir.uuid, uuid);
     record = sysadmin(r);
     assert_true(password_matches(bytes_str("immudb"), bytes_str(record->hash)));
     user_record_unref(record);
