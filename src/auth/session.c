@@ -235,12 +235,15 @@ static uint64_t idle_ns(const struct session *session, uint64_t now_ns)
     return now_ns > last ? now_ns - last : 0;
 }
 
+/* A session may be opened after the clock was read. */
+static uint64_t age_ns(const struct session *session, uint64_t now_ns) { return now_ns > session->opened_ns ? now_ns - session->opened_ns : 0; }
+
 static bool match_expired(const struct session *session, const void *ctx)
 {
     const struct expiry *e = ctx;
 
     return (e->options->idle_max_ns > 0 && idle_ns(session, e->now_ns) > e->options->idle_max_ns) ||
-           (e->options->age_max_ns > 0 && e->now_ns - session->opened_ns > e->options->age_max_ns);
+           (e->options->age_max_ns > 0 && age_ns(session, e->now_ns) > e->options->age_max_ns);
 }
 
 size_t sessions_expire(struct sessions *s, uint64_t now_ns)
