@@ -70,8 +70,15 @@ size_t rpc_memory_limit_met(const struct rpc_call *call, bool *of_connection)
 
 void rpc_on_stream(struct rpc_call *call, void (*on_message)(struct rpc_call *, struct bytes), void (*on_half_close)(struct rpc_call *))
 {
-    call->on_message = on_message;
-    call->on_half_close = on_half_close;
+    if (call_is_on_reactor(call)) {
+        call->on_message = on_message;
+        call->on_half_close = on_half_close;
+        return;
+    }
+    /* The reactor takes them over, and delivers what came meanwhile: messages, the client's end, or that nobody waits any more. */
+    call->late_on_message = on_message;
+    call->late_on_half_close = on_half_close;
+    call_post(call, POST_STREAM);
 }
 
 void rpc_on_cancel(struct rpc_call *call, void (*fn)(struct rpc_call *)) { call->on_cancel = fn; }

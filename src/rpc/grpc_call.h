@@ -11,7 +11,7 @@
 enum call_state { CALL_HEADERS = 0, CALL_RECEIVING, CALL_RUNNING, CALL_SENDING, CALL_CLOSED };
 
 /* Bits of rpc_call.post. A call is in its host's queue exactly while POST_QUEUED is set. */
-enum { POST_QUEUED = 1, POST_FINISH = 2, POST_RESUME = 4, POST_DRAIN = 8 };
+enum { POST_QUEUED = 1, POST_FINISH = 2, POST_RESUME = 4, POST_DRAIN = 8, POST_STREAM = 16 };
 
 /* A message waiting to be sent: prefix, then bytes. */
 struct rpc_out {
@@ -98,8 +98,11 @@ struct rpc_call {
     /* holder */
     void *user_state;
     struct pool_job job;
+    /* The next two are the reactor's: a worker leaves what it wants in late_*, and POST_STREAM. */
     void (*on_message)(struct rpc_call *, struct bytes);
     void (*on_half_close)(struct rpc_call *);
+    void (*late_on_message)(struct rpc_call *, struct bytes);
+    void (*late_on_half_close)(struct rpc_call *);
     void (*on_cancel)(struct rpc_call *);
     void (*on_drained)(struct rpc_call *);
     size_t drained_low;

@@ -494,6 +494,13 @@ void grpc_conn_close(struct grpc_conn *c)
         conn_unused(c);
 }
 
+void grpc_conn_each_orphan(const struct grpc_conn *c, void (*visit)(void *ctx, const struct rpc_call *call), void *ctx)
+{
+    for (const struct rpc_call *call = c->orphans; call != NULL; call = call->next)
+        if (call->is_held)
+            visit(ctx, call);
+}
+
 void grpc_conn_drain(struct grpc_conn *c)
 {
     if (c->is_drain_pinged || c->is_going)

@@ -91,6 +91,8 @@ void grpc_conn_terminate(struct grpc_conn *c, uint32_t error_code);
 /* To be called now and then while there are calls: refuses requests that came to a stop, resets finished calls whose answer makes
  * no progress. False: a peer that takes nothing at all; cut it off. */
 bool grpc_conn_watch(struct grpc_conn *c);
+/* Visits the calls without a stream whose handlers have not ended them yet. */
+void grpc_conn_each_orphan(const struct grpc_conn *c, void (*visit)(void *ctx, const struct rpc_call *call), void *ctx);
 /* Puts it on its host's dirty list; takes it off. */
 void grpc_conn_touch(struct grpc_conn *c);
 void grpc_conn_untouch(struct grpc_conn *c);

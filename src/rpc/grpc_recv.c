@@ -24,6 +24,11 @@ static const struct rpc_limits *limits_of(const struct rpc_call *call) { return 
 static bool is_stream_in(const struct rpc_call *call) { return call->method->kind == RPC_CLIENT_STREAM || call->method->kind == RPC_BIDI; }
 
 static size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
+/* Nothing is to be delivered now: the handler paused, or is on another thread and has not looked at the stream yet. */
+static bool is_held_back(const struct rpc_call *call)
+{
+    return call->on_message == NULL || atomic_load_explicit(&call->is_paused, memory_order_acquire);
+}
 /* No handler has begun: refused without initial metadata. */
 static bool is_early(const struct rpc_call *call) { return call->state == CALL_HEADERS || call->state == CALL_RECEIVING; }
 
@@ -475,10 +480,7 @@ static void take_request(struct rpc_call *call, const uint8_t *data, size_t len)
         enter_queue(call);
 }
 
-static bool may_deliver(const struct rpc_call *call)
-{
-    return call->state == CALL_RUNNING && call->is_held && call->on_message != NULL && !atomic_load_explicit(&call->is_paused, memory_order_acquire);
-}
+static bool may_deliver(const struct rpc_call *call) { return call->state == CALL_RUNNING && call->is_held && !is_held_back(call); }
 
 /* Delivers the whole messages in data; returns the bytes taken. */
 static size_t deliver_from(struct rpc_call *call, const uint8_t *data, size_t len)
@@ -536,9 +538,7 @@ static void deliver_collected(struct rpc_call *call)
 
 static void after_delivery(struct rpc_call *call)
 {
-    bool is_paused = atomic_load_explicit(&call->is_paused, memory_order_acquire);
-
-    if (call->state == CALL_RUNNING && !is_paused && !call->is_waiting && !refund_window(call))
+    if (call->state == CALL_RUNNING && !is_held_back(call) && !call->is_waiting && !refund_window(call))
         enter_queue(call);
 }
 
@@ -589,8 +589,7 @@ bool call_is_stalled(const struct rpc_call *call, uint64_t before_ns)
 {
     if (call->received_ns >= before_ns || call->is_waiting)
         return false;
-    return call->state == CALL_RECEIVING ||
-           (call->state == CALL_RUNNING && call->in_len > 0 && !atomic_load_explicit(&call->is_paused, memory_order_relaxed));
+    return call->state == CALL_RECEIVING || (call->state == CALL_RUNNING && call->in_len > 0 && !is_held_back(call));
 }
 
 void call_frame_done(struct rpc_call *call)

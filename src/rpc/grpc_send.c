@@ -402,6 +402,10 @@ void call_run_post(struct rpc_call *call, unsigned bits)
 {
     call_pin(call);
     take_outbox(call);
+    if (bits & POST_STREAM) {
+        call->on_message = call->late_on_message;
+        call->on_half_close = call->late_on_half_close;
+    }
     if (bits & POST_RESUME)
         atomic_store_explicit(&call->is_paused, false, memory_order_release);
     if (bits & POST_DRAIN)

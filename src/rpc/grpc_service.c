@@ -29,6 +29,7 @@ static void limits_complete(struct rpc_limits *l)
     DEFAULT_TO(l->write_stall_timeout_ns, UINT64_C(60000000000));
     DEFAULT_TO(l->budget_wait_ns, UINT64_C(30000000000));
     DEFAULT_TO(l->arena_bytes_max, 4 * l->message_bytes_max + ((size_t)1 << 20));
+    DEFAULT_TO(l->held_notice_ns, UINT64_C(5000000000));
 }
 
 static enum status limits_check(const struct rpc_limits *l, struct err *err)

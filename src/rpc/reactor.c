@@ -21,6 +21,7 @@
 #define LINGER_NS UINT64_C(1000000000) /* how long a peer may take to read our GOAWAY */
 #define LINGER_BYTES_MAX ((size_t)1 << 20)
 #define DRAIN_NOTICE_NS UINT64_C(1000000000)      /* how long the answer to the ping behind the first GOAWAY is waited for */
+#define HELD_NAMED_MAX 16                         /* calls that a notice of a slow stop names */
 #define HANDSHAKE_STEP_NS UINT64_C(5000000)       /* TLS handshakes begin at most 200 times a second ... */
 #define HANDSHAKE_SPREAD_NS UINT64_C(200000000)   /* those who wait for their turn look again within this time */
 #define HANDSHAKE_BURST 40                        /* ... beyond that many at once; */
@@ -43,6 +44,22 @@ static void watch_events(struct reactor *r, struct socket *s, uint32_t events)
     s->events = events;
 }
 
+static void list_add(struct socket **head, struct socket *s)
+{
+    s->prev = NULL;
+    if ((s->next = *head) != NULL)
+        s->next->prev = s;
+    *head = s;
+}
+
+static void list_remove(struct socket **head, struct socket *s)
+{
+    if (s->next != NULL)
+        s->next->prev = s->prev;
+    *(s->prev != NULL ? &s->prev->next : head) = s->next;
+    s->next = s->prev = NULL;
+}
+
 static void free_rest(struct reactor *r, struct socket *s)
 {
     grpc_host_give(&r->host, s->rest_room);
@@ -58,7 +75,8 @@ static void on_unused(struct grpc_conn *c)
     struct reactor *r = reactor_of(s);
 
     if (s->phase != SOCKET_CLOSED)
-        return; /* lingering: socket_close() comes later */
+        return; /* lingering: close_socket() comes later */
+    list_remove(&r->closed, s);
     timers_drop_slot(&r->host.timers);
     timers_drop_slot(&r->host.timers);
     r->socket_count--;
@@ -70,9 +88,8 @@ static void close_socket(struct reactor *r, struct socket *s)
     timer_disarm(&r->host.timers, &s->life);
     timer_disarm(&r->host.timers, &s->watch);
     free_rest(r, s);
-    if (s->next != NULL)
-        s->next->prev = s->prev;
-    *(s->prev != NULL ? &s->prev->next : &r->sockets) = s->next;
+    list_remove(&r->sockets, s);
+    list_add(&r->closed, s);
     SSL_free(s->ssl);
     s->ssl = NULL;
     close(s->fd);
@@ -318,10 +335,41 @@ static void on_watch(struct timer *timer)
         arm_watch(r, s);
 }
 
+struct held_notice {
+    const struct reactor *reactor;
+    size_t count;
+};
+
+static void name_held(void *ctx, const struct rpc_call *call)
+{
+    struct held_notice *notice = ctx;
+    const struct grpc_host *h = &notice->reactor->host;
+
+    if (notice->count++ < HELD_NAMED_MAX)
+        env_log(h->service->options.env, LOG_WARN, "the stop waits for a call that was cancelled: %s of %s, begun %llu ms ago",
+                rpc_method(call)->path, rpc_peer(call), (unsigned long long)((h->now_ns - rpc_started_ns(call)) / 1000000));
+}
+
+/* The stop takes long: whoever looks after the server is told what for. */
+static void notice_held(struct reactor *r)
+{
+    struct held_notice notice = {r, 0};
+
+    for (const struct socket *s = r->closed; s != NULL; s = s->next)
+        grpc_conn_each_orphan(&s->grpc, name_held, &notice);
+    if (notice.count > HELD_NAMED_MAX)
+        env_log(r->host.service->options.env, LOG_WARN, "the stop waits for %zu more calls", notice.count - HELD_NAMED_MAX);
+    timer_arm(&r->host.timers, &r->drain_timer, r->host.now_ns + limits_of(r)->held_notice_ns);
+}
+
 static void on_drain_timer(struct timer *timer)
 {
     struct reactor *r = (struct reactor *)(void *)((char *)timer - offsetof(struct reactor, drain_timer));
 
+    if (r->is_stopping) {
+        notice_held(r);
+        return;
+    }
     for (struct socket *s = r->sockets; s != NULL; s = s->next)
         if (s->phase == SOCKET_OPEN)
             grpc_conn_drain_last(&s->grpc);
@@ -382,10 +430,7 @@ static void take_socket(struct reactor *r, struct socket *s)
     s->grpc.received_ns = h->now_ns;
     s->life.fire = on_life;
     s->watch.fire = on_watch;
-    s->prev = NULL;
-    if ((s->next = r->sockets) != NULL)
-        s->next->prev = s;
-    r->sockets = s;
+    list_add(&r->sockets, s);
     r->socket_count++;
     timer_arm(&h->timers, &s->life, h->now_ns + limits_of(r)->handshake_timeout_ns);
     pthread_mutex_lock(&r->server->tls_lock);
@@ -427,6 +472,7 @@ static void take_commands(struct reactor *r)
     }
     if (commands & REACTOR_STOP) {
         r->is_stopping = true;
+        timer_arm(&r->host.timers, &r->drain_timer, r->host.now_ns + limits_of(r)->held_notice_ns);
         for (s = r->sockets; s != NULL; s = next) {
             next = s->next;
             close_socket(r, s);

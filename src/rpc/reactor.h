@@ -40,11 +40,12 @@ struct reactor {
     pthread_t thread;
     bool is_started;
     struct socket *sockets;
-    size_t socket_count; /* with those that only wait for held calls */
+    struct socket *closed; /* wait for calls that are still held */
+    size_t socket_count;   /* both */
     uint8_t *in, *out;
     uint64_t handshake_tat_ns;                                             /* up to when TLS handshakes have been begun in advance */
     uint64_t handshake_share_ns[REACTOR_HANDSHAKE_SHARES], handshake_seed; /* the same of the addresses that fall together under the hash */
-    struct timer drain_timer;
+    struct timer drain_timer; /* the end of the first step of a drain; once it stops: when it names the calls it waits for */
     bool is_stopping, has_drain_slot;
     _Atomic(struct socket *) incoming;
     _Atomic uint64_t dealt; /* sockets of this reactor, with those on their way */

@@ -68,6 +68,7 @@ struct rpc_limits {                  /* 0 = the default in brackets */
     uint64_t write_stall_timeout_ns; /* [60 s] a peer that takes no bytes for so long, with answers pending, is cut off */
     uint64_t budget_wait_ns;         /* [30 s] a request that finds no memory for so long is refused (its own deadline may be earlier) */
     size_t arena_bytes_max;          /* bound of one call's arena [4 * message_bytes_max] */
+    uint64_t held_notice_ns;         /* [5 s] a stop that waits for so long for calls still held names them in the log, again and again */
 };
 
 struct rpc_options {
@@ -101,7 +102,8 @@ void rpc_server_set_tls(struct rpc_server *s, void *ssl_ctx);
 /* Graceful stop: GOAWAY(2^31-1), after a round trip GOAWAY(last id); new calls are refused (UNAVAILABLE), running ones finish
  * within drain_ns. May be called once, from any thread; returns when no call is left or the time is over. */
 void rpc_server_drain(struct rpc_server *s, uint64_t drain_ns);
-/* Cuts what is left, joins the reactors, frees everything. Calls still held by other threads are waited for. */
+/* Cuts what is left, joins the reactors, frees everything. Calls still held by other threads are waited for, however long that takes: warnings
+ * in the log of env name them. */
 void rpc_server_stop(struct rpc_server *s);
 
 /* --- inside a call --- */
@@ -135,9 +137,11 @@ void rpc_set_state(struct rpc_call *call, void *state);
 void *rpc_state(const struct rpc_call *call);
 unsigned rpc_reactor_index(const struct rpc_call *call);
 
-/* Streams in (client stream, bidi): the handler sets the callbacks before it returns. on_message gets each message on the reactor
- * thread, borrowed for the call; on_half_close when the client is done. After rpc_pause() no message is delivered (and the window
- * is withheld) until rpc_resume(), which may come from any thread.
+/* Streams in (client stream, bidi): the handler sets the callbacks before it returns, or, when it hands the call to another thread first,
+ * that thread does: until then what comes is kept, and the window withheld. On another thread rpc_on_stream() is the last thing it
+ * does with the call, since the callbacks may run at once. on_message gets each message on the reactor thread, borrowed for the call;
+ * on_half_close when the client is done. After rpc_pause() no message is delivered (and the window is withheld) until rpc_resume(),
+ * which may come from any thread.
  *
  * A stream may break before the client is done: reset, connection lost, deadline, a message that is too large or cut short. The
  * client has its status then; the handler is told through on_cancel when it has set one, otherwise through on_half_close with

@@ -19,6 +19,7 @@ struct place { /* what handlers and test share */
     struct rpc_call *held[256];
     size_t held_count;
     _Atomic unsigned ended, cancelled_seen;
+    const struct env *env; /* NULL: the system's */
 };
 static struct place place = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -132,7 +133,24 @@ static inline void on_sink(struct rpc_call *call)
     rpc_on_stream(call, sink_message, sink_end);
 }
 
+/* For a stream that its holder takes up late, on a thread of his own. */
+static inline void late_end(struct rpc_call *call)
+{
+    if (rpc_is_cancelled(call))
+        atomic_fetch_add(&place.cancelled_seen, 1);
+    sink_end(call);
+}
+static inline void take_up_late(struct rpc_call *call)
+{
+    struct sink *s = arena_zalloc(rpc_arena(call), sizeof(*s));
+
+    assert(s != NULL);
+    rpc_set_state(call, s);
+    rpc_on_stream(call, sink_message, late_end);
+}
+
 static const struct rpc_method methods[] = {
+    {"/t.S/HoldSink", RPC_CLIENT_STREAM, on_hold, NULL},
     {"/t.S/Sink", RPC_CLIENT_STREAM, on_sink, NULL},
     {"/t.S/Echo", RPC_UNARY, on_echo, NULL},
     {"/t.S/Pool", RPC_UNARY, on_pool, NULL},
@@ -170,7 +188,7 @@ static inline struct fixture *start(const struct rpc_limits *limits, unsigned re
     f->o = (struct rpc_options){
         .address = "127.0.0.1",
         .reactors = reactors,
-        .env = env_system(),
+        .env = place.env != NULL ? place.env : env_system(),
         .budget = &f->budget,
         .methods = methods,
         .method_count = sizeof(methods) / sizeof(methods[0]),

@@ -1,6 +1,6 @@
 /* Proves the server over real sockets on the loopback: echo from several threads and connections, answers from a worker pool,
- * timeouts of handshake, keepalive and stalled writers, graceful drain, stop with calls still held, peers
- * that vanish, running out of descriptors and of connections; and after each that the last byte of budget came back. */
+ * timeouts of handshake, keepalive and stalled writers, graceful drain, stop with calls still held, streams that a worker takes up when all is said,
+ * or when nobody waits any more, peers that vanish, running out of descriptors and of connections; and after each that the last byte of budget came back. */
 #include <errno.h>
 #include <sys/resource.h>
 
@@ -208,6 +208,15 @@ static void *let_go_later(void *arg)
     return NULL;
 }
 
+static void *let_go_of_many(void *arg)
+{
+    (void)arg;
+    sleep_ms(400);
+    for (size_t i = 0; i < 17; i++)
+        rpc_reply(take_held(i), bytes_str("nobody"));
+    return NULL;
+}
+
 static void stop_waits_for_held_calls(void **state)
 {
     struct fixture *f = start(NULL, 2, NULL);
@@ -218,6 +227,136 @@ static void stop_waits_for_held_calls(void **state)
     client_begin(c, "/t.S/Hold", "\0\0\0\0\1x", 6, NULL);
     eventually(take_held(0) != NULL);
     assert_int_equal(pthread_create(&thread, NULL, let_go_later, take_held(0)), 0);
+    stop(f);
+    pthread_join(thread, NULL);
+    client_close(c);
+}
+
+static _Atomic unsigned notices, notices_good;
+static void count_notice(void *ctx, enum log_level level, const char *text)
+{
+    (void)ctx;
+    if (strstr(text, "the stop waits for") == NULL)
+        return;
+    atomic_fetch_add(&notices, 1);
+    if (level == LOG_WARN && strstr(text, "/t.S/Hold of 127.0.0.1:") != NULL)
+        atomic_fetch_add(&notices_good, 1);
+}
+
+/* Whoever wonders why a server does not end finds the calls in its log: 16 of them by name, and how many more. */
+static void a_slow_stop_names_its_calls(void **state)
+{
+    const struct rpc_limits limits = {.held_notice_ns = 60 * MS};
+    struct env env = *env_system();
+    struct fixture *f;
+    struct client *c;
+    pthread_t thread;
+
+    (void)state;
+    env.log = count_notice;
+    place.env = &env;
+    for (size_t held = 0; held <= 17; held += 17) {
+        atomic_store(&notices, 0);
+        atomic_store(&notices_good, 0);
+        f = start(&limits, 1, NULL);
+        c = client_open(f);
+        for (size_t i = 0; i < held; i++)
+            client_begin(c, "/t.S/Hold", "\0\0\0\0\1x", 6, NULL);
+        client_call(c, "/t.S/Echo", "\0\0\0\0\0", 5);
+        if (held > 0) {
+            eventually(take_held(held - 1) != NULL);
+            assert_int_equal(pthread_create(&thread, NULL, let_go_of_many, NULL), 0);
+        }
+        stop(f);
+        if (held > 0)
+            pthread_join(thread, NULL);
+        assert_int_equal(atomic_load(&notices) % 17, 0);
+        assert_int_equal(atomic_load(&notices_good), atomic_load(&notices) / 17 * 16);
+        assert_true(held == 0 ? atomic_load(&notices) == 0 : atomic_load(&notices) >= 2 * 17);
+        client_close(c);
+    }
+    place.env = NULL;
+}
+
+/* --- streams that are taken up late --- */
+
+static void streams_taken_up_late(void **state)
+{
+    static const size_t sizes[] = {0, 1, 1000, 65000, 65536, 3 << 20};
+    struct fixture *f = start(NULL, 2, NULL);
+    struct client *c = client_open(f);
+    struct rig_stream *s;
+    size_t held = 0;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        uint8_t *m = rig_message_of(sizes[i], 5), *three = malloc(3 * (GRPC_PREFIX_LEN + sizes[i]));
+        size_t len = GRPC_PREFIX_LEN + sizes[i];
+
+        assert_non_null(three);
+        for (size_t j = 0; j < 3; j++)
+            memcpy(three + j * len, m, len);
+        s = client_begin(c, "/t.S/HoldSink", three, 3 * len, NULL);
+        eventually(take_held(held) != NULL);
+        sleep_ms(20); /* what fits the window is there, for the small ones also the end */
+        take_up_late(take_held(held++));
+        client_finish(c, s);
+        assert_status(s, "0", "");
+        assert_int_equal(s->down_len, GRPC_PREFIX_LEN + 4);
+        assert_int_equal(load_u32be(s->down + GRPC_PREFIX_LEN), 3 * sizes[i]);
+        free(m);
+        free(three);
+    }
+    client_close(c);
+    stop(f);
+}
+
+/* Before the worker comes to it the client is gone, its time is over, or the server stops: the handler hears of it all the same. */
+static void streams_given_up_before_they_are_taken_up(void **state)
+{
+    struct fixture *f = start(NULL, 2, NULL);
+    struct client *c = client_open(f), *other = client_open(f);
+    struct rig_stream *s;
+
+    (void)state;
+    atomic_store(&place.cancelled_seen, 0);
+    client_begin(c, "/t.S/HoldSink", "\0\0\0\0\1x", 6, NULL);
+    eventually(take_held(0) != NULL);
+    client_close(c);
+    eventually(rpc_is_cancelled(take_held(0)));
+    take_up_late(take_held(0));
+    eventually(stats_of(f).calls_running == 0);
+    s = client_begin(other, "/t.S/HoldSink", "\0\0\0\0\1x", 6, "200m");
+    client_finish(other, s);
+    assert_status(s, "4", "context deadline exceeded");
+    take_up_late(take_held(1));
+    eventually(stats_of(f).calls_running == 0);
+    assert_int_equal(atomic_load(&place.cancelled_seen), 2);
+    client_close(other);
+    stop(f);
+}
+
+static void *take_up_during_the_stop(void *arg)
+{
+    struct rpc_call *call = arg;
+
+    while (!rpc_is_cancelled(call))
+        sleep_ms(1);
+    sleep_ms(20);
+    take_up_late(call);
+    return NULL;
+}
+
+static void stop_ends_streams_not_yet_taken_up(void **state)
+{
+    struct fixture *f = start(NULL, 2, NULL);
+    struct client *c = client_open(f);
+    pthread_t thread;
+
+    (void)state;
+    client_begin(c, "/t.S/HoldSink", "\0\0\0\0\1x", 6, NULL);
+    eventually(take_held(0) != NULL);
+    assert_int_equal(pthread_create(&thread, NULL, take_up_during_the_stop, take_held(0)), 0);
     stop(f);
     pthread_join(thread, NULL);
     client_close(c);
@@ -455,6 +594,10 @@ int main(void)
         cmocka_unit_test(graceful_drain),
         cmocka_unit_test(drain_is_bounded),
         cmocka_unit_test(stop_waits_for_held_calls),
+        cmocka_unit_test(a_slow_stop_names_its_calls),
+        cmocka_unit_test(streams_taken_up_late),
+        cmocka_unit_test(streams_given_up_before_they_are_taken_up),
+        cmocka_unit_test(stop_ends_streams_not_yet_taken_up),
         cmocka_unit_test(handshake_timeout),
         cmocka_unit_test(keepalive),
         cmocka_unit_test(deadline_while_held),
