@@ -1,5 +1,6 @@
-"""A server under test: own port, own temporary data directory, ended by its process id."""
+"""A server under test: own port, own temporary data directory, ended by its process id; and what counts the checks made on it."""
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,6 +12,53 @@ def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+class Check:
+    """check("what", is_good, note): a line for each, and how many held."""
+
+    def __init__(self):
+        self.passed = self.failed = 0
+
+    def __call__(self, what, is_good, note=""):
+        print("%-4s %s%s" % ("ok" if is_good else "FAIL", what, ": %s" % (note,) if note != "" and not is_good else ""), flush=True)
+        if is_good:
+            self.passed += 1
+        else:
+            self.failed += 1
+
+    def equal(self, what, got, expected):
+        self(what, got == expected, "%r instead of %r" % (got, expected))
+
+
+THREAD = re.compile(r'^Thread \d+ \(.*?(?:"([^"]*)")?\):')
+FRAME = re.compile(r"^#\d+\s+(?:0x[0-9a-f]+ in )?(\S+)(?: \(.*\))?(?: at (?:.*/)?([^/\s]+:\d+))?")
+FRAMES_MAX = 8
+NOT_WORTH_A_FRAME = {"start_thread", "clone", "clone3", "syscall", "_start", "asan_thread_start"}
+
+
+def compact_stacks(text):
+    """What gdb says of all threads, one line for each stack: who stands there, then the innermost frames. Idle workers are only named."""
+    stacks, idle, name, frames = {}, [], None, []
+
+    def end():
+        if name is None:
+            return
+        if any(f.startswith("job_next ") or f == "job_next" for f in frames):
+            idle.append(name)
+        else:
+            stacks.setdefault(" < ".join(frames[:FRAMES_MAX]), []).append(name)
+
+    for line in text.splitlines():
+        thread, frame = THREAD.match(line), FRAME.match(line)
+        if thread:
+            end()
+            name, frames = thread.group(1) or "?", []
+        elif frame and name is not None and not frame.group(1).startswith("__") and frame.group(1) not in NOT_WORTH_A_FRAME:
+            frames.append(" ".join(g for g in frame.groups() if g))
+    end()
+    out = ["%s: %s" % (", ".join(sorted(names)), stack or "(no symbols)") for stack, names in sorted(stacks.items(), key=lambda s: -len(s[0]))]
+    return "\n".join(out + (["idle: " + ", ".join(sorted(idle))] if idle else []))
 
 
 class Server:
@@ -62,12 +110,15 @@ class Server:
         return self.proc.returncode if self.proc else None
 
     def note_stacks(self):
-        """Where every thread of a server that does not end is: into its log, where there is a debugger."""
-        with open(self.log_path, "ab") as log:
-            try:
-                subprocess.run(["gdb", "-p", str(self.proc.pid), "-batch", "-ex", "thread apply all bt 14"], stdout=log, stderr=log, stdin=subprocess.DEVNULL, timeout=60)
-            except (OSError, subprocess.TimeoutExpired) as e:
-                log.write(b"no stacks: %r\n" % e)
+        """Where every thread of a server that does not end is: into its log, where there is a debugger. Short, since what is printed is the end of it."""
+        try:
+            got = subprocess.run(["gdb", "-p", str(self.proc.pid), "-batch", "-ex", "thread apply all bt 30"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                 stdin=subprocess.DEVNULL, timeout=60).stdout.decode(errors="replace")
+            text = compact_stacks(got) or got[-2000:]
+        except (OSError, subprocess.TimeoutExpired) as e:
+            text = "no stacks: %r" % e
+        with open(self.log_path, "a") as log:
+            log.write("--- threads of the server, which did not end:\n%s\n" % text)
 
     def __enter__(self):
         return self.start()

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Starting and stopping: signals at any moment of the start, exit codes, what is left behind.
+"""Starting and stopping: signals at any moment of the start, exit codes, what is left behind, and that nothing that waits keeps a server from its end:
+streams that came before their database was open, calls that wait for what never comes, whatever time their clients gave them.
 
     startstop.py --server build/cmd/immudb"""
 import argparse
@@ -10,11 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "tools"))
 
-from client import Api, schema_of  # noqa: E402
+import h2raw  # noqa: E402
+from client import Api, parts, schema_of  # noqa: E402
 from server import Server  # noqa: E402
 
 
@@ -130,12 +133,168 @@ def exit_codes(check, binary, _schema):
         check.equal("help and version", [subprocess.run([binary, a], stdout=subprocess.DEVNULL).returncode for a in ("--help", "version")], [0, 0])
 
 
+STREAMS_IN = ("streamSet", "streamVerifiableSet", "streamExecAll", "replicateTx", "streamExportTx")
+
+
+class Raw(h2raw.Raw):
+    """A connection whose calls are begun, and left as they are."""
+
+    def __init__(self, port, schema):
+        super().__init__(port)
+        self.schema, self.stream = schema, -1
+
+    def begin(self, api, method, ends=True, message=None, content=None, timeout=None):
+        """message: its fields; content: of one chunk; neither: headers alone."""
+        self.stream += 2
+        fields = [(b"sessionid", api.session.encode())] + ([(b"grpc-timeout", timeout)] if timeout else [])
+        data = h2raw.frame(h2raw.HEADERS, h2raw.END_HEADERS, self.stream, h2raw.hpack(h2raw.request_fields(method, fields)))
+        if content is not None:
+            message = {"content": content}
+        if message is not None:
+            body = message if isinstance(message, bytes) else api.message(method, message).SerializeToString()
+            data += h2raw.frame(h2raw.DATA, h2raw.END_STREAM if ends else 0, self.stream, h2raw.grpc_message(body))
+        self.send(data)
+        return self.stream
+
+    def is_answered(self, stream, seconds=10):
+        got, _ = self.drain_until(lambda g: stream in h2raw.ended_streams(g), seconds)
+        return stream in h2raw.ended_streams(got)
+
+
+def calls_running(s):
+    with urllib.request.urlopen("http://127.0.0.1:%d/metrics" % s.metrics_port, timeout=20) as f:
+        return next(int(line.split()[1]) for line in f.read().decode().split("\n") if line.startswith("immudb_rpc_calls_running "))
+
+
+def comes_to_zero(s, seconds=10):
+    end = time.time() + seconds
+    while calls_running(s) > 0 and time.time() < end:
+        time.sleep(0.02)
+    return calls_running(s) == 0
+
+
+def session(schema, s, database):
+    api = Api(schema, s.port)
+    if not api.open_session(database=database).ok:
+        raise AssertionError("no session on %s" % database)
+    return api
+
+
+def stops(check, what, s, seconds=8):
+    begin = time.time()
+    code = s.stop()
+    check("%s: the server ends, with 0, within %d s" % (what, seconds), code == 0 and time.time() - begin < seconds, (code, time.time() - begin, s.log()[-3000:]))
+
+
+def streams_before_their_database(check, binary, schema):
+    """A stream whose database has to be opened first is taken up by a worker, when all of it may have come, or nobody waits for it any more."""
+    with Server(binary, ["--max-active-databases", "1"]) as s:
+        admin = session(schema, s, "defaultdb")
+        admin.must("CreateDatabaseV2", name="one")
+        admin.must("CreateDatabaseV2", name="two")
+        one, two = session(schema, s, "one"), session(schema, s, "two")
+
+        def close_one():
+            two.must("Set", KVs=[{"key": b"k", "value": b"v"}])
+
+        for i in range(5):
+            close_one()
+            raw = Raw(s.port, schema)
+            check("a stream to a database that is not open is answered (%d)" % i, raw.is_answered(raw.begin(one, "streamSet", content=parts(b"k%d" % i, b"v"))))
+            raw.close()
+            check.equal("and does what it says", one("Get", key=b"k%d" % i).ok, True)
+        for method in STREAMS_IN:
+            for i in range(8):
+                close_one()
+                raw = Raw(s.port, schema)
+                raw.begin(one, method)
+                time.sleep(0.001 * i)
+                raw.close()
+            check("%s, given up while the database is opened: nothing stays" % method, comes_to_zero(s))
+        stops(check, "after them", s)
+
+
+def streams_during_an_unload(check, binary, schema):
+    with Server(binary) as s:
+        admin = session(schema, s, "defaultdb")
+        admin.must("CreateDatabaseV2", name="one")
+        one = session(schema, s, "one")
+        pin, unload, raw = Raw(s.port, schema), Raw(s.port, schema), Raw(s.port, schema)
+        pin.begin(one, "exportTx", message={"tx": 100, "allowPreCommitted": True})
+        time.sleep(0.2)
+        stream = unload.begin(admin, "UnloadDatabase", message={"database": "one"})
+        time.sleep(0.2)
+        for method in STREAMS_IN[:3]:
+            raw.begin(one, method, content=b"x", ends=False)
+        time.sleep(0.2)
+        raw.close()
+        check("the unloading waits for a call, then gives up", unload.is_answered(stream, 20))
+        pin.close()
+        check("streams that were given up meanwhile: nothing stays", comes_to_zero(s))
+        unload.close()
+        stops(check, "after them", s)
+
+
+def begin_all_that_waits(raw, schema, s, timeout):
+    admin = session(schema, s, "defaultdb")
+    admin.must("CreateDatabaseV2", name="plain")
+    admin.must("CreateDatabaseV2", name="replica", settings={"replicationSettings": {"replica": {"value": True}}})
+    sync = {"replicationSettings": {"replica": {"value": False}, "syncReplication": {"value": True}, "syncAcks": {"value": 1}}}
+    admin.must("CreateDatabaseV2", name="sync", settings=sync)
+    admin.must("CreateDatabaseV2", name="turned", settings=sync)
+    admin.must("UpdateDatabaseV2", database="turned",
+               settings={"replicationSettings": {"replica": {"value": True}, "syncReplication": {"value": False}, "syncAcks": {"value": 0}}})
+    plain, replica, sync, turned = (session(schema, s, name) for name in ("plain", "replica", "sync", "turned"))
+    for i in range(3):
+        plain.must("Set", KVs=[{"key": b"k%d" % i, "value": b"v"}])
+    first, third = (b"".join(m.content for m in plain("exportTx", tx=tx).messages)[8:] for tx in (1, 3))
+    future = {"tx": 1000, "allowPreCommitted": True}
+    raw.begin(plain, "exportTx", message=future, timeout=timeout)
+    for method in STREAMS_IN:
+        raw.begin(replica if method == "replicateTx" else plain, method, timeout=timeout)
+    raw.begin(plain, "streamExportTx", message=future, ends=False, timeout=timeout)
+    raw.begin(plain, "streamExportTx", message=future, timeout=timeout)
+    raw.begin(replica, "replicateTx", content=parts(third), timeout=timeout)  # its predecessor never comes
+    raw.begin(replica, "replicateTx", content=parts(third)[:30], ends=False, timeout=timeout)
+    raw.begin(turned, "replicateTx", content=parts(first), timeout=timeout)  # nobody allows its commit
+    for method, message in (("Set", {"KVs": [{"key": b"a", "value": b"b"}]}), ("VerifiableSet", {"setRequest": {"KVs": [{"key": b"a", "value": b"b"}]}}),
+                            ("ExecAll", {"Operations": [{"kv": {"key": b"a", "value": b"b"}}]})):
+        raw.begin(sync, method, message=message, timeout=timeout)
+    raw.begin(sync, "streamSet", content=parts(b"k", b"v"), timeout=timeout)
+    raw.begin(plain, "/grpc.health.v1.Health/Watch", message=b"", timeout=timeout)
+    raw.begin(plain, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", timeout=timeout)
+    time.sleep(0.3)
+    for name in ("plain", "replica") * 4:  # more than there are workers on two CPUs
+        raw.begin(admin, "UnloadDatabase", message={"database": name}, timeout=timeout)
+    raw.begin(plain, "Get", message={"key": b"k1"}, timeout=timeout)
+    raw.begin(plain, "streamSet", content=parts(b"k", b"v"), timeout=timeout)
+    raw.begin(admin, "DeleteDatabase", message={"database": "plain"}, timeout=timeout)
+    for i in range(10):
+        raw.begin(admin, "Login", message={"user": b"user%d" % i, "password": b"x"}, timeout=timeout)
+
+
+def stop_while_calls_wait(check, binary, schema):
+    for timeout in (None, b"1000H"):
+        with Server(binary) as s:
+            raw = Raw(s.port, schema)
+            begin_all_that_waits(raw, schema, s, timeout)
+            time.sleep(0.5)
+            check("calls wait, %s" % ("for ever" if timeout is None else "for 1000 hours"), calls_running(s) >= 20, calls_running(s))
+            os.kill(s.proc.pid, signal.SIGTERM)
+            time.sleep(0.3)
+            # The first signal alone waits ten seconds for them; an import that was begun waits for its commit as long, whatever its client does.
+            stops(check, "cut by a second signal", s, 15)
+            raw.close()
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--server", required=True)
     a = ap.parse_args()
     check, schema = Check(), schema_of()
-    for name, part in (("signals during the start", signals_during_start), ("SIGHUP", hangup), ("exit codes", exit_codes)):
+    for name, part in (("signals during the start", signals_during_start), ("SIGHUP", hangup), ("exit codes", exit_codes),
+                       ("streams that came before their database was open", streams_before_their_database),
+                       ("streams during an unload", streams_during_an_unload), ("a stop while calls wait", stop_while_calls_wait)):
         print("--- %s" % name, flush=True)
         try:
             part(check, os.path.abspath(a.server), schema)

@@ -19,7 +19,7 @@ import threading
 import time
 
 import grpc
-from server import Server
+from server import Check, Server
 
 HEALTH = "/immudb.schema.ImmuService/Health"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
@@ -135,21 +135,6 @@ def speaks_http2(s):
     except OSError:
         return False
     return len(got) >= 4 and got[3] == 4
-
-
-class Check:
-    def __init__(self):
-        self.passed = self.failed = 0
-
-    def __call__(self, what, is_good, note=""):
-        print("%-4s %s%s" % ("ok" if is_good else "FAIL", what, ": %s" % (note,) if note != "" and not is_good else ""), flush=True)
-        if is_good:
-            self.passed += 1
-        else:
-            self.failed += 1
-
-    def equal(self, what, got, expected):
-        self(what, got == expected, "%r instead of %r" % (got, expected))
 
 
 # --- each part: (check, server binary, folder)

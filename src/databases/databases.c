@@ -201,12 +201,12 @@ enum status database_close_store(struct database *db, enum database_state next, 
     assert(state_of(db) == DATABASE_OPEN);
     atomic_store_explicit(&db->state, DATABASE_CLOSING, memory_order_seq_cst);
     while (atomic_load_explicit(&db->pins, memory_order_seq_cst) > 0) {
-        if (patience_ns != PATIENCE_FOREVER && env_mono_ns(d->options.env) - start > patience_ns) {
+        bool may_wait = patience_ns == 0 || d->options.let_go == NULL || d->options.let_go(d->options.ctx, db);
+
+        if (patience_ns != PATIENCE_FOREVER && (!may_wait || env_mono_ns(d->options.env) - start > patience_ns)) {
             atomic_store_explicit(&db->state, DATABASE_OPEN, memory_order_seq_cst);
             return err_set(err, ST_BUSY, 0, "database '%s' is in use by running calls", db->name);
         }
-        if (patience_ns > 0 && d->options.let_go != NULL)
-            d->options.let_go(d->options.ctx, db);
         nap();
     }
     LOG_INFO_AT(d->options.logger, "closing database '%s'...", db->name);

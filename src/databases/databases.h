@@ -27,8 +27,9 @@ struct databases_options {
     struct logger *logger;
     struct runtime *runtime;
     /* A database waits to be closed until nobody pins it: who pins one for long lets go of it here. Under its latch, maybe again and again.
-     * NULL: nobody does. */
-    void (*let_go)(void *ctx, const struct database *db);
+     * False: the wait is to end, unless it is databases_close()'s; at a stop the calls that hold the pins need the threads that wait. NULL: nobody
+     * does. */
+    bool (*let_go)(void *ctx, const struct database *db);
     void *ctx;
 };
 /* Opens systemdb and defaultdb (made when missing) and reads which others there are. */

@@ -81,9 +81,10 @@ void kv_fail_wrapped(struct request *rq, const char *prefix, enum status st, con
 
 uint64_t kv_deadline_ns(const struct request *rq)
 {
-    uint64_t deadline = rpc_deadline_ns(rq->call);
+    uint64_t deadline = rpc_deadline_ns(rq->call), longest = env_mono_ns(rq->server->env) + KV_INDEX_WAIT_NS;
 
-    return deadline != UINT64_MAX ? deadline : env_mono_ns(rq->server->env) + KV_INDEX_WAIT_NS;
+    /* Such a wait holds a worker and does not hear that the call was given up: however much time the client has, it is short. */
+    return deadline < longest ? deadline : longest;
 }
 
 bool kv_refuse_replica(struct request *rq)

@@ -107,7 +107,17 @@ static void attempt(struct kv_write *w, bool nowait)
     store_submit(rq->store, d, w->wait_durable, STORE_DRIVE_POOL, on_done, w);
 }
 
-static void attempt_on_worker(struct pool_job *job) { attempt((struct kv_write *)(void *)((char *)job - offsetof(struct kv_write, job)), false); }
+static void attempt_on_worker(struct pool_job *job)
+{
+    struct kv_write *w = (struct kv_write *)(void *)((char *)job - offsetof(struct kv_write, job));
+
+    if (rpc_is_cancelled(w->rq->call)) { /* nobody waits any more: no worker is to wait for it */
+        (void)err_set(&w->rq->err, ST_CANCELLED, 0, "cancelled before the commit");
+        refuse(w, ST_CANCELLED, &w->rq->err);
+    } else {
+        attempt(w, false);
+    }
+}
 
 void kv_write_start(struct kv_write *w)
 {

@@ -118,7 +118,7 @@ static void run(struct pool_job *job)
     struct stream_out *s = (struct stream_out *)(void *)((char *)job - offsetof(struct stream_out, job));
     enum status st;
 
-    if (!s->is_opened) {
+    if (!s->is_opened && !rpc_is_cancelled(s->rq->call)) { /* else produce() ends it */
         s->is_opened = true;
         if ((st = s->open(s, &s->rq->err)) != ST_OK) {
             stream_fail(s, st, &s->rq->err);

@@ -176,7 +176,13 @@ static enum status listen_all(struct whole *w, struct err *err)
 
 /* --- databases --- */
 
-static void let_go(void *ctx, const struct database *db) { txs_cut(((struct server *)ctx)->txs, db); }
+static bool let_go(void *ctx, const struct database *db)
+{
+    struct server *s = ctx;
+
+    txs_cut(s->txs, db);
+    return atomic_load_explicit(&s->readiness, memory_order_acquire) != SERVER_STOPPING;
+}
 
 static enum status databases_begin(struct server *s, struct err *err)
 {
