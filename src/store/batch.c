@@ -124,23 +124,27 @@ static void parked_look_after(struct store *s)
         store_arm(s, next_ns);
 }
 
-/* With external commit a tx may wait for its allowance for ever; whoever wrote it need not: the tx stays, without its draft. */
+/* With external commit a tx may wait for its allowance for ever; whoever wrote it need not: the tx stays, without its draft. In a database that has
+ * become read-only no allowance can come any more. */
 static void precommitted_look_after(struct store *s)
 {
     struct committer *c = &s->c;
     uint64_t now_ns, allowed = c->allowed_tx > c->applied_tx ? c->allowed_tx : c->applied_tx;
-    bool is_awaited = false;
-    struct err err;
+    bool is_awaited = false, is_over;
+    struct err err, why;
 
     if (!s->o.external_commit || c->durable_tx <= allowed)
         return;
     now_ns = env_mono_ns(s->env);
-    for (uint64_t id = allowed + 1; id <= c->durable_tx && now_ns >= c->look_ns; id++) {
+    is_over = store_writable(s, &why) != ST_OK;
+    for (uint64_t id = allowed + 1; id <= c->durable_tx && (is_over || now_ns >= c->look_ns); id++) {
         struct store_draft *d = pending_at(s, id)->draft;
 
         if (d == NULL)
             continue;
-        if (d->is_cancelled != NULL && d->is_cancelled(d->cancel_ctx)) {
+        if (is_over) {
+            err = why;
+        } else if (d->is_cancelled != NULL && d->is_cancelled(d->cancel_ctx)) {
             (void)err_set(&err, ST_CANCELLED, 0, "cancelled before the commit");
         } else if (d->deadline_ns != 0 && d->deadline_ns <= now_ns) {
             (void)err_set(&err, ST_TIMEOUT, 0, "the deadline passed before the commit");
@@ -314,6 +318,8 @@ static void batch_take_back(struct store *s, enum status st)
         c->batch_open = false;
         order_restore(s, batch_restore_tx(s), &all);
     }
+    c->batch_first_tx = 0;
+    c->batch_allow = 0;             /* its mark went with the batch: it is to be written again */
     list_append(&all, &c->refused); /* to be judged again */
     /* Allowances and syncs go behind the txs they came with: nothing is acknowledged earlier than asked. */
     list_append(&all, &c->syncs);
@@ -341,6 +347,7 @@ static void batch_failed(struct store *s, enum status st, const struct err *err)
     if (c->batch_first_tx != 0 && c->batch_first_tx > c->applied_tx && c->batch_first_tx <= c->ordered_tx)
         order_restore(s, c->batch_first_tx - 1, &lost);
     c->batch_first_tx = 0;
+    c->batch_allow = 0; /* nobody knows whether its mark is there: nothing is committed by it */
     list_complete(&lost, st, err);
     list_complete(&c->refused, st, err);
     list_complete(&c->syncs, st, err);

@@ -16,10 +16,15 @@ static enum status queue_enter(struct store *s, struct store_draft *d, struct er
     if (!d->is_internal && (is_large ? large : all - (large < all ? large : all)) >= s->queue_bytes_max)
         return err_set(err, ST_NOMEM, 0, "commit queue of %zu bytes is full, try again later", s->queue_bytes_max);
     d->queued_bytes = d->budget_bytes;
-    atomic_fetch_add_explicit(&s->queue_length, 1, memory_order_relaxed);
+    atomic_fetch_add(&s->queue_length, 1); /* before is_closing is looked at */
     atomic_fetch_add_explicit(&s->queue_bytes, d->queued_bytes, memory_order_relaxed);
     if (is_large)
         atomic_fetch_add_explicit(&s->queue_large_bytes, d->queued_bytes, memory_order_relaxed);
+    /* Closing sets is_closing, then takes the role for good once the queue is empty: one of the two sees the other. */
+    if (atomic_load(&s->is_closing)) {
+        queue_leave(s, d);
+        return err_set(err, ST_CLOSED, 0, "already closed");
+    }
     d->is_submitted = true;
     return ST_OK;
 }

@@ -218,7 +218,7 @@ enum status recover(struct store *s, const struct log_report *report, struct err
     if ((st = recover_state(s, committed, err)) != ST_OK)
         return st;
     frontier_root(&c->frontier, &c->root);
-    if (c->frontier.size == committed)
+    if (c->frontier.size == committed && !atomic_load(&s->tree_is_refuted))
         log_note_frontier(s->log, &c->frontier);
     if ((st = recover_index(s, committed, &why)) != ST_OK && (st = unless_damage(s, st, &why, err)) != ST_OK)
         return st;

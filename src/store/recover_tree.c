@@ -5,6 +5,12 @@
  * the last sealed segment holds one, the alh of the txs behind it bring it up to the last tx. It is believed only when a header in the log
  * confirms it (blRoot), and compared with the tree once that has caught up.
  *
+ * Invariant: pages on disk are believed only as far as the log confirms them. Whatever wrote them - an unfinished rebuild, one that was refuted
+ * afterwards - each opening compares their root with the blRoot of the first header behind them, and the root of the tree it ends up with with the
+ * newest blRoot there is. Pages that are refuted are not used; then the rebuild starts from nothing and is waited for, since until its end nobody
+ * can tell which of the two is wrong. A rebuilt tree that is refuted (tree_is_refuted) makes the database read-only, and no proof is made of it;
+ * its pages, if any were written, are refuted again by the next opening.
+ *
  * Meanwhile proofs, roots of old sizes and imports that name one wait, or are told how far it is. Everything else goes on; writers that would
  * outrun the rebuild are slowed down to half its speed, so that it comes to an end.
  *
@@ -14,7 +20,7 @@
 
 #define TREE_NS_MAX 50000000ull
 #define STEP_NS_MAX 20000000ull /* other databases have their turn */
-enum { SHORT_TXS = 8192, FLUSH_TXS = 65536, LEAVES_CHUNK = 1024, CHECK_TXS = 4096, RECORD_SMALL_BYTES = 4096 };
+enum { SHORT_TXS = 8192, FLUSH_TXS = 65536, LEAVES_CHUNK = 1024, CHECK_TXS = 4096, RECORD_SMALL_BYTES = 4096, HEADERS_LOOK = 256 };
 
 /* --- leaves from the log --- */
 /* Small txs are read in one go; of large ones the headers alone. */
@@ -76,9 +82,65 @@ static enum status leaves_append(struct store *s, uint64_t goal, uint64_t last, 
     return st == ST_OK ? ST_OK : err_while(err, st, "rebuilding the tree");
 }
 
+/* --- the tree against the log --- */
+static enum status refuted_error(uint64_t size, struct err *err)
+{
+    return err_set(err, ST_CORRUPT, 0, "the rebuilt tree of %llu transactions has another root than the log went on with", (unsigned long long)size);
+}
+
+/* The newest header up to tx `from` that can be read and names a root; ST_NOT_FOUND when there is none. */
+static enum status header_with_root(struct store *s, uint64_t from, struct tx_header *h, struct err *err)
+{
+    enum status st;
+
+    for (uint64_t id = from; id > 0 && from - id < HEADERS_LOOK; id--)
+        if ((st = log_tx_header(s->log, id, h, err)) == ST_NOMEM || (st == ST_OK && h->bl_tx_id > 0))
+            return st;
+    return err_set(err, ST_NOT_FOUND, 0, "no transaction up to %llu names a root", (unsigned long long)from);
+}
+
+/* ST_CORRUPT when a header up to tx `from` (at most one behind the tree's last leaf) names another root than the tree has. What cannot be read
+ * refutes nothing: that is told where it is used. */
+static enum status tree_check(struct store *s, uint64_t from, struct err *err)
+{
+    struct tx_header h;
+    struct err why;
+    hash_t root;
+    enum status st = header_with_root(s, from, &h, &why);
+
+    if (st == ST_OK && h.bl_tx_id > tree_size(s->tree))
+        return refuted_error(h.bl_tx_id, err);
+    if (st == ST_OK)
+        st = tree_root_at(s->tree, h.bl_tx_id, &root, &why);
+    if (st == ST_NOMEM)
+        return err_set(err, st, 0, "%s", why.text);
+    return st != ST_OK || hash_equal(&root, &h.bl_root) ? ST_OK : refuted_error(h.bl_tx_id, err);
+}
+
+/* The pages that were found, before anything is built on them. */
+static enum status pages_check(struct store *s, uint64_t upto, bool *are_dropped, struct err *err)
+{
+    uint64_t size = tree_size(s->tree);
+    struct err why;
+    enum status st;
+
+    *are_dropped = false;
+    if (size == 0 || (st = tree_check(s, size < upto ? size + 1 : upto, &why)) == ST_OK)
+        return ST_OK;
+    if (st != ST_CORRUPT)
+        return err_set(err, st, 0, "%s", why.text);
+    env_log(s->env, LOG_WARN, "database %s: %llu transactions of the tree on disk are not those of the log: it is made again", s->dir,
+            (unsigned long long)size);
+    tree_close(s->tree);
+    s->tree = NULL;
+    *are_dropped = true;
+    return tree_make(s, 0, err);
+}
+
 /* --- the frontier without the tree --- */
 struct climb {
     struct frontier *f;
+    uint64_t upto;
     bool is_confirmed, is_refuted;
 };
 
@@ -87,7 +149,8 @@ static bool climb_one(void *ctx, struct log_tx *t)
     struct climb *c = ctx;
     hash_t alh, leaf, root;
 
-    if (!c->is_confirmed && t->header.bl_tx_id == c->f->size) {
+    /* The first header that can tell, and the newest one. */
+    if ((!c->is_confirmed || t->header.id == c->upto) && t->header.bl_tx_id == c->f->size) {
         frontier_root(c->f, &root);
         c->is_confirmed = hash_equal(&root, &t->header.bl_root);
         c->is_refuted = !c->is_confirmed;
@@ -102,7 +165,7 @@ static bool climb_one(void *ctx, struct log_tx *t)
  * the footer says, or a tx cannot be read: then the tree itself must be brought there. */
 static enum status frontier_from_log(struct store *s, uint64_t upto, struct frontier *f, bool *found, struct err *err)
 {
-    struct climb c = {.f = f};
+    struct climb c = {.f = f, .upto = upto};
     struct err why;
     uint64_t at = 0;
     enum status st;
@@ -124,9 +187,11 @@ enum status recover_tree(struct store *s, uint64_t upto, struct err *err)
 {
     struct committer *c = &s->c;
     uint64_t start_ns = env_mono_ns(s->env);
-    bool found = false, is_asked = false;
-    enum status st = ST_OK;
+    bool found = false, is_asked = false; /* is_asked: for a frontier to go on with; not done where pages were refuted */
+    enum status st;
 
+    if ((st = pages_check(s, upto, &is_asked, err)) != ST_OK)
+        return st;
     while (tree_size(s->tree) < upto && !found && st == ST_OK) {
         uint64_t size = tree_size(s->tree);
 
@@ -143,8 +208,12 @@ enum status recover_tree(struct store *s, uint64_t upto, struct err *err)
         c->frontier = c->lag_frontier;
         env_log(s->env, LOG_WARN, "database %s: the tree reaches to tx %llu of %llu and is rebuilt in the background", s->dir,
                 (unsigned long long)s->tree_lag_from, (unsigned long long)upto);
-    } else {
-        tree_frontier(s->tree, &c->frontier);
+        return st;
+    }
+    tree_frontier(s->tree, &c->frontier);
+    if (st == ST_OK && (st = tree_check(s, upto, err)) == ST_CORRUPT) {
+        atomic_store(&s->tree_is_refuted, true);
+        atomic_store(&s->tree_is_stopped, true);
     }
     return st;
 }
@@ -211,8 +280,8 @@ enum status tree_lag_finish(struct store *s, struct err *err)
     frontier_root(&reached, &root);
     frontier_root(&c->lag_frontier, &expected);
     if (reached.size != c->lag_frontier.size || !hash_equal(&root, &expected)) {
-        (void)err_set(err, ST_CORRUPT, 0, "the rebuilt tree of %llu transactions has another root than the log went on with",
-                      (unsigned long long)reached.size);
+        (void)refuted_error(reached.size, err);
+        atomic_store(&s->tree_is_refuted, true);
         stop(s, err);
         return ST_OK;
     }
@@ -252,6 +321,8 @@ enum status tree_rebuilding_error(struct store *s, struct err *err)
 
 enum status tree_reaches(struct store *s, uint64_t size, struct err *err)
 {
+    if (atomic_load_explicit(&s->tree_is_refuted, memory_order_relaxed))
+        return err_set(err, ST_CORRUPT, 0, "the rebuilt tree has another root than the log went on with: no proof can be made");
     if (size <= tree_size(s->tree))
         return ST_OK;
     if (tree_is_rebuilding(s))

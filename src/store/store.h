@@ -44,8 +44,8 @@ struct store_options {
 };
 
 /* ST_BUSY: another process or handle has it ("database directory is in use by process N"). ST_UNSUPPORTED: newer format. Damage to
- * acknowledged data does not fail the open: the store is read-only then and store_health() names the damage. Opening never waits for an
- * rebuild of index or tree: that goes on in the background. */
+ * acknowledged data does not fail the open: the store is read-only then and store_health() names the damage. Opening does not wait for a
+ * rebuild of index or tree, which goes on in the background, except where the log refutes the tree's pages: recover_tree.c. */
 MUST_USE enum status store_open(const struct store_options *o, struct store **out, struct err *err);
 /* Refuses new drafts, finishes queued ones, syncs, writes the close mark, releases the lock. Snapshots must be closed. */
 void store_close(struct store *s);

@@ -333,7 +333,7 @@ struct store {
     uint64_t lag_at;
 
     /* Likewise the tree: recover_tree.c. Set while opening; once lags is false it stays so. */
-    _Atomic bool tree_lags, tree_lag_is_short, tree_is_stopped;
+    _Atomic bool tree_lags, tree_lag_is_short, tree_is_stopped, tree_is_refuted;
     uint64_t tree_lag_from, tree_lag_upto; /* its size at open, and what it was to be then */
 
     struct snapshot_shard snapshots[SNAPSHOT_SHARDS];
@@ -357,6 +357,10 @@ MUST_USE enum status draft_finish_late(struct store_draft *d, uint64_t tx_id, st
 MUST_USE enum status draft_add_entry(struct store_draft *d, const struct tx_entry *e, const struct kv_metadata *md, struct err *err);
 /* Grows an array of *cap elements for one more. */
 MUST_USE enum status array_grow(void **items, uint32_t *cap, uint32_t count, size_t item_bytes, void *inline_items, struct err *err);
+
+/* store_open.c */
+/* s->tree with at most size_max leaves from its files. */
+MUST_USE enum status tree_make(struct store *s, uint64_t size_max, struct err *err);
 
 /* commit.c */
 /* Submits a prepared kind of draft and waits for it; the draft is gone in every case. */

@@ -143,7 +143,7 @@ static enum status lock_take(struct store *s, struct err *err)
 /* --- parts --- */
 static enum status alh_of_leaf(void *ctx, uint64_t n, hash_t *out, struct err *err) { return store_alh(ctx, n, out, err); }
 
-static enum status tree_make(struct store *s, uint64_t size_max, struct err *err)
+enum status tree_make(struct store *s, uint64_t size_max, struct err *err)
 {
     char dir[PATH_BYTES_MAX];
     struct tree_options o = {
