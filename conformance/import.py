@@ -481,8 +481,29 @@ def lying(name, source, o, work):
     with Proxy(source.port, wrong_state) as proxy:
         run = Import(o.admin, proxy.port, os.path.join(work, "state"), "--databases", "defaultdb").run()
         check("%s: state with another hash" % name, run.code == 3 and "does not lead to the hash" in run.err, run)
-    evil = pb.DatabaseListResponseV2(databases=[pb.DatabaseInfo(name="../../etc", loaded=True)]).SerializeToString()
-    for what, bad in (("database name", {"DatabaseListV2": evil}), ("session", {"OpenSession": b"\x0a\x03a\nb"}), ("list", {"DatabaseListV2": b"\x0a\xff"}), ("users", {"ListUsers": b"\xff"}), ("state", {"CurrentState": b"\x1a\x01a"})):
+    def ahead(method, message):
+        if method != "CurrentState":
+            return message
+        state = pb.ImmutableState.FromString(message)
+        if state.db == "defaultdb":
+            state.txId += 1
+        return state.SerializeToString()
+
+    folder = os.path.join(work, "ahead")
+    with Proxy(source.port, ahead) as proxy:
+        run = Import(o.admin, proxy.port, folder, "--databases", "defaultdb").run()
+        check("%s: state ahead of the transactions" % name, run.code == 3 and "tx %d: the source has no such transaction" % (last + 1) in run.err, run)
+        check("%s: state ahead, not called complete" % name, re.search("^defaultdb: .*, FAILED$", run.out, re.M) and "skipped" not in run.out + run.err, run)
+    run = Import(o.admin, source.port, folder, "--databases", "defaultdb").run()
+    check("%s: state ahead, then the truth" % name, run.code == 0, run)
+    for i, evil_name in enumerate(("../../etc", "..", "./logdir", "a/b", "", "Upper", "a" * 129)):
+        evil = pb.DatabaseListResponseV2(databases=[pb.DatabaseInfo(name=evil_name, loaded=True)]).SerializeToString()
+        folder = os.path.join(work, "evil%d" % i)
+        with Proxy(source.port, lambda m, x, evil=evil: evil if m == "DatabaseListV2" else x) as proxy:
+            run = Import(o.admin, proxy.port, folder).run()
+        made = sorted(x for x in os.listdir(folder) if os.path.isdir(os.path.join(folder, x)))
+        check("%s: database name '%s'" % (name, evil_name[:20]), run.code == 3 and "whose name is none" in run.err and made == ["defaultdb", "systemdb"], (run, made))
+    for what, bad in (("session", {"OpenSession": b"\x0a\x03a\nb"}), ("list", {"DatabaseListV2": b"\x0a\xff"}), ("users", {"ListUsers": b"\xff"}), ("state", {"CurrentState": b"\x1a\x01a"})):
         with Proxy(source.port, lambda m, x, bad=bad: bad.get(m, x)) as proxy:
             run = Import(o.admin, proxy.port, os.path.join(work, "bad-" + what[:4])).run()
             check("%s: %s that is none" % (name, what), run.code == 3, run)

@@ -187,6 +187,9 @@ static enum status lane_ended(struct tx_stream *t, struct lane *l, struct err *e
 
     if (status->code == RPC_OK)
         return err_set(err, ST_CLOSED, 0, "the source ended %s before the transaction was whole", strrchr(method, '/') + 1);
+    /* Asked for are only transactions that its state has named as committed: waiting, or going on without them, would be wrong. */
+    if (strstr(status->message, "no new transactions") != NULL || strstr(status->message, "tx not found") != NULL)
+        return err_set(err, ST_CORRUPT, 0, "the source has no such transaction (%.80s), though its state names it or a later one", status->message);
     return source_failed(t->source, method, status, err);
 }
 
