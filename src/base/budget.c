@@ -25,11 +25,40 @@ static void peak_raise(struct budget *b, enum budget_use use, size_t now)
     while (now > peak && !atomic_compare_exchange_weak_explicit(&b->peak[use], &peak, now, memory_order_relaxed, memory_order_relaxed)) {}
 }
 
+/* What is left for the cache when sixteenths of the limit stay free. */
+static size_t cache_rest(const struct budget *b, size_t sixteenths)
+{
+    size_t share = b->share[BUDGET_CACHE], others = budget_total(b) - budget_used(b, BUDGET_CACHE), rest;
+
+    if (__builtin_sub_overflow(b->limit - b->limit / 16 * sixteenths, others, &rest))
+        return share;
+    return rest > share ? rest : share;
+}
+
+size_t budget_cache_goal(const struct budget *b) { return cache_rest(b, 3); }
+size_t budget_cache_bound(const struct budget *b) { return cache_rest(b, 2); }
+
+void budget_set_borrower(struct budget *b, void (*reclaim)(void *ctx), void *ctx)
+{
+    b->reclaim_ctx = ctx;
+    b->reclaim = reclaim;
+}
+
+/* After a take for `use`: what the cache borrowed goes back first. */
+static void call_in(struct budget *b, enum budget_use use)
+{
+    size_t cached = budget_used(b, BUDGET_CACHE);
+
+    if (use != BUDGET_CACHE && b->reclaim != NULL && cached > b->share[BUDGET_CACHE] && cached > budget_cache_bound(b))
+        b->reclaim(b->reclaim_ctx);
+}
+
 void budget_take(struct budget *b, enum budget_use use, size_t len)
 {
     size_t before = atomic_fetch_add_explicit(&b->used[use], len, memory_order_relaxed);
 
     peak_raise(b, use, before + len);
+    call_in(b, use);
 }
 
 void budget_give(struct budget *b, enum budget_use use, size_t len)
@@ -55,6 +84,7 @@ bool budget_try_take_upto(struct budget *b, enum budget_use use, size_t len, uns
             return false;
     } while (!atomic_compare_exchange_weak_explicit(&b->used[use], &now, wanted, memory_order_relaxed, memory_order_relaxed));
     peak_raise(b, use, wanted);
+    call_in(b, use);
     return true;
 }
 
