@@ -7,9 +7,9 @@
 #   make check-offline   everything that needs no package registry
 #   make bench    the benchmarks of docs/performance.md
 #   make install  DESTDIR= PREFIX=/usr/local
-#   make lint     include direction, banned calls, formatting
+#   make lint     include direction, banned calls, formatting, clang-tidy
 #
-#   make tidy     clang-tidy over the sources (some minutes; needs clang-tidy)
+#   make tidy     clang-tidy with its analyzer (some minutes)
 #
 # Variables: FLAVOUR (release, debug, asan, tsan, fuzz, coverage; `python3 scripts/flavours.py` lists them), BUILD (build directory), CC, ARGS (passed to the server by `make run`).
 

@@ -118,7 +118,8 @@ static void bench_batches(uint64_t n)
     struct err err;
     double t = run(s, 16, n / 1000, 1000), start;
 
-    printf("16 writers x batches of 1,000 sequential keys, %" PRIu64 " entries: %.2f M entries/s\n", n, (double)(n / 1000 * 1000) / t / 1e6);
+    printf("16 writers x batches of 1,000 sequential keys, %" PRIu64 " entries: %.2f M entries/s\n", n,
+           (double)(uint64_t)(n / 1000 * 1000) / t / 1e6);
     stats(s);
     start = seconds();
     ok(store_sync(s, &err), &err);

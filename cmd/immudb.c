@@ -1,7 +1,8 @@
 /* The server program: options, pid file, log, signals. Everything else is in src/server.
  *
- * Exit codes: docs/configuration.md; whatever is not 0 comes with "Error: ..." on stderr. Signals: SIGTERM and SIGINT stop gracefully, a second one
- * stops waiting for running calls, and during the start they end it at once; SIGHUP reads certificates again; SIGPIPE is ignored. */
+ * Exit codes: docs/configuration.md; whatever is not 0 comes with one line on stderr, "Error: ...", or its like in a log of JSON that goes there.
+ * Signals: SIGTERM and SIGINT stop gracefully, a second one stops waiting for running calls, and during the start they end it at once; SIGHUP reads
+ * certificates again; SIGPIPE is ignored. */
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -13,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -56,25 +58,28 @@ static int print_and_free(char *text)
     return 0;
 }
 
-/* An error of options: with usage, as the published tools show it. */
-static int usage_error(const char *text)
+static int error(const char *text)
 {
-    char *usage;
-
     fprintf(stderr, "Error: %s\n", text);
-    if (strncmp(text, "unknown command", 15) == 0) {
-        fputs("Run 'immudb --help' for usage.\n", stderr);
-    } else if ((usage = config_usage()) != NULL) {
-        fprintf(stderr, "%s\n%s\n", usage, text);
-        free(usage);
-    }
     return 1;
 }
 
-static int error(const char *text)
+/* An error of options: where to look them up, not all ninety of them, which would push the error off the screen. */
+static int usage_error(const char *text)
 {
-    fprintf(stderr, "Error: %s\n%s\n", text, text);
+    fprintf(stderr, "Error: %s\nRun 'immudb --help' for usage.\n", text);
     return 1;
+}
+
+static bool logs_json_to_stderr(const struct config *c) { return strcmp(c->logformat, "json") == 0 && c->logfile[0] == '\0'; }
+
+/* An error after the log was opened: once on stderr, and in the log's file where there is one. */
+static void error_logged(const struct config *c, struct logger *l, const char *text)
+{
+    if (c->logfile[0] != '\0' || logs_json_to_stderr(c))
+        LOG_ERROR_AT(l, "%s", text);
+    if (!logs_json_to_stderr(c))
+        error(text);
 }
 
 static int run_command(const struct config *c)
@@ -331,8 +336,7 @@ static struct server *start(const struct config *c, struct logger *l, const sigs
     if (has_watcher)
         pthread_join(watcher, NULL);
     if (st != ST_OK) {
-        LOG_ERROR_AT(l, "%s", err.text);
-        error(err.text);
+        error_logged(c, l, err.text);
         *code = exit_code(st, how.stage);
     } else if (atomic_load(&starting.has_hup)) {
         reload(server, l);
@@ -340,12 +344,25 @@ static struct server *start(const struct config *c, struct logger *l, const sigs
     return server;
 }
 
+/* The password that the options name is the one in force: the data folder is new, or the password is set at every start. */
+static bool sets_password(const struct config *c)
+{
+    char systemdb[PATH_MAX_LEN];
+    struct stat info;
+
+    snprintf(systemdb, sizeof systemdb, "%.4080s/systemdb", c->dir);
+    return c->force_admin_password || (stat(systemdb, &info) != 0 && errno == ENOENT);
+}
+
 static void announce(const struct config *c, struct logger *l)
 {
-    char *block = config_block(c), *version = config_version();
+    char *block = config_block(c, sets_password(c)), *version = config_version();
+    const char *level = getenv("LOG_LEVEL");
     bool is_json = strcmp(c->logformat, "json") == 0;
     size_t i;
 
+    if (!logger_level_is_known(level))
+        LOG_WARN_AT(l, "LOG_LEVEL=%.40s is none of error, warn, info and debug: info is used", level);
     for (i = 0; i < c->warning_count; i++)
         LOG_WARN_AT(l, "%s", c->warnings[i]);
     if (block != NULL && version != NULL) {
@@ -393,7 +410,7 @@ static int run(const struct config *c, struct logger *l, const sigset_t *signals
     }
     signal_name = wait_for_end(server, l, signals);
     LOG_INFO_AT(l, "caught %s", signal_name);
-    if ((block = config_block(c)) != NULL)
+    if ((block = config_block(c, false)) != NULL)
         logger_block(l, LOG_INFO, __FILE__, __LINE__, __func__, "stopping immudb:", block);
     free(block);
     stop(server, signals);
@@ -443,6 +460,15 @@ static const char *home_folder(void)
     return user != NULL ? user->pw_dir : NULL;
 }
 
+/* The name that ps shows: that of the program, not "exe", under which --detached starts it again. */
+static void process_name_set(const char *path)
+{
+    const char *slash = path != NULL ? strrchr(path, '/') : NULL, *name = slash != NULL ? slash + 1 : path;
+
+    if (name != NULL && name[0] != '\0')
+        (void)prctl(PR_SET_NAME, name); /* cut at 15 bytes, as the system itself does */
+}
+
 int main(int argc, char **argv)
 {
     struct config_input in = {.argc = argc, .argv = argv, .envp = environ, .home = home_folder(), .is_installed = is_installed()};
@@ -453,6 +479,7 @@ int main(int argc, char **argv)
     struct err err;
     int code;
 
+    process_name_set(argv[0]);
     if (config_load(&in, &c, &err) != ST_OK) {
         code = usage_error(err.text);
         goto done;

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import socket
 import subprocess
 import sys
@@ -68,7 +69,7 @@ EXCLUDED = {
 OWN = """immudb_memory_bytes immudb_memory_peak_bytes immudb_commit_queue_length immudb_pool_waiting immudb_sync_seconds immudb_commits_total
     immudb_commit_batches_total immudb_index_runs immudb_index_merges_total immudb_rpc_waiting_for_memory immudb_databases immudb_reactor_turn_seconds_max
     immudb_reactor_turns_total immudb_login_failures_total immudb_truncation_freed_bytes_total immudb_audit_recorded_total immudb_audit_dropped_total
-    immudb_slow_calls_total immudb_session_transactions immudb_databases_not_shown""".split()
+    immudb_slow_calls_total immudb_session_transactions immudb_databases_not_shown immudb_db_health""".split()
 BUCKETS = {
     "immudb_query_latency_seconds": ".0001 .0005 .001 .005 .01 .025 .05 .1 .25 .5 1 2.5 5 10",
     "grpc_server_handling_seconds": ".005 .01 .025 .05 .1 .25 .5 1 2.5 5 10",
@@ -266,6 +267,110 @@ def probes(binary):
         check("OPTIONS", code == 204 and headers.get("Access-Control-Allow-Methods") == "GET", headers)
 
 
+FULL_DISK = r"""
+/* A disk that is full while the file FULL_DISK exists. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/uio.h>
+#include <unistd.h>
+static int is_full(void) { return access(getenv("FULL_DISK"), F_OK) == 0; }
+ssize_t pwritev64(int fd, const struct iovec *iov, int count, off_t at)
+{
+    ssize_t (*real)(int, const struct iovec *, int, off_t) = (ssize_t (*)(int, const struct iovec *, int, off_t))dlsym(RTLD_NEXT, "pwritev64");
+    if (is_full()) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return real(fd, iov, count, at);
+}
+int fallocate64(int fd, int mode, off_t at, off_t len)
+{
+    int (*real)(int, int, off_t, off_t) = (int (*)(int, int, off_t, off_t))dlsym(RTLD_NEXT, "fallocate64");
+    if (is_full()) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return real(fd, mode, at, len);
+}
+"""
+
+
+def health_of(server):
+    """state by database, as the metrics tell it; each is in one state."""
+    m, found = scrape(server), {}
+    states = {(dict(labels)["db"], dict(labels)["state"]): value for (name, labels), value in m.samples.items() if name == "immudb_db_health"}
+    for (db, state), value in states.items():
+        if value == 1:
+            found[db] = state if db not in found else "two states"
+    check("every database has every state", len(states) == 5 * len(found) and not m.problems, states)
+    return found
+
+
+def expect_health(what, server, expected, texts=()):
+    """Whatever a database's state: others go on and reads are answered, so the probe says 200 and names it."""
+    code, _, body = http(server, "/readyz")
+    named = dict(re.findall(r"^database '([^']+)': (\w+): .", body, re.M))
+    check("/readyz, " + what, code == 200 and named == {db: state for db, state in expected.items() if state != "ok"} and all(t in body for t in texts), (code, body))
+    found = health_of(server)
+    check("immudb_db_health, " + what, found == expected, found)
+
+
+def bad_databases(binary, work):
+    """A damaged file, a full disk, a write that fails: each by one database among others."""
+    s = Api.schema
+    full, library, source = os.path.join(work, "full"), os.path.join(work, "full_disk.so"), os.path.join(work, "full_disk.c")
+    with open(source, "w") as f:
+        f.write(FULL_DISK)
+    subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    os.environ.update(LD_PRELOAD=library, FULL_DISK=full)
+    try:
+        server = Server(binary)
+        server.start()
+    finally:
+        del os.environ["LD_PRELOAD"], os.environ["FULL_DISK"]
+    try:
+        api = Api(server.port).session()
+        for name in ("one", "two"):
+            api("CreateDatabaseV2", s.CreateDatabaseRequest(name=name), s.CreateDatabaseResponse)
+        one, two = Api(server.port).session("one"), Api(server.port).session("two")
+        for i in range(20):
+            one.set(b"k%d" % i, b"v" * 100)
+            two.set(b"k%d" % i, b"v" * 100)
+        good = {"defaultdb": "ok", "systemdb": "ok", "one": "ok", "two": "ok"}
+        expect_health("all well", server, good)
+        check("/readyz with nothing to say is empty", http(server, "/readyz")[2] == "")
+        with open(full, "w"):
+            refused = two.set(b"too", b"much" * 100)
+        check("a full disk refuses writes", isinstance(refused, tuple), refused)
+        expect_health("a full disk", server, dict(good, two="no_space"), ["no space left"])
+        check("and reads go on", two("Get", s.KeyRequest(key=b"k7"), s.Entry).value == b"v" * 100)
+        os.unlink(full)
+        check("room again", not isinstance(two.set(b"enough", b"room"), tuple))
+        expect_health("room again", server, good)
+        resource.prlimit(server.proc.pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+        check("a write that fails", isinstance(two.set(b"k", b"v" * 100000), tuple))
+        resource.prlimit(server.proc.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        expect_health("a write that failed", server, dict(good, two="read_only"), ["a write failed"])
+        check("the others write", not isinstance(one.set(b"k", b"v"), tuple))
+        server.kill()
+        logs = os.path.join(server.dir, "one", "log")
+        segment = os.path.join(logs, next(n for n in sorted(os.listdir(logs)) if n.startswith("seg-")))
+        with open(segment, "r+b") as f:
+            f.seek(f.read().index(b"v" * 100) + 10)
+            f.write(b"X")
+        server.start()
+        one, two = Api(server.port).session("one"), Api(server.port).session("two")
+        check("damage refuses writes", isinstance(one.set(b"k", b"v"), tuple) and not isinstance(two.set(b"k", b"v"), tuple))
+        expect_health("damage", server, dict(good, one="damaged"), [os.path.basename(segment)])
+        for a in (api, one, two):
+            a.close()
+    finally:
+        server.stop()
+        server.work.cleanup()
+
+
 def many_databases(binary, count):
     s = Api.schema
     with Server(binary, ["--max-active-databases", "10"]) as server:
@@ -380,8 +485,13 @@ def audit_log(binary):
         check("types", (by["OpenSession"][0]["type"], by["ListUsers"][0]["type"], by["CreateUser"][0]["type"], by["Login"][0]["type"]) == ("AUTH", "ADMIN", "ADMIN", "AUTH"))
         everything = b"".join(bytes(e.value) for e in entries)
         check("no keys, values, passwords, sessions", not any(x in everything for x in (b"the-key", b"the-value", b"S3cret", b"Wr0ng", session.encode())))
-        m = scrape(server)
-        check("metrics of the audit log", m.value("immudb_audit_recorded_total") >= len(entries) and m.value("immudb_audit_dropped_total") == 0)
+        for _ in range(100):  # a transaction can be read a moment before it is counted
+            m = scrape(server)
+            if m.value("immudb_audit_recorded_total") >= len(entries):
+                break
+            time.sleep(0.02)
+        check("metrics of the audit log", m.value("immudb_audit_recorded_total") >= len(entries) and m.value("immudb_audit_dropped_total") == 0,
+              (m.value("immudb_audit_recorded_total"), len(entries)))
         sizes = {}
         for e in entries:
             sizes[e.tx] = sizes.get(e.tx, 0) + 1
@@ -526,6 +636,7 @@ def main():
         load_schema(work)
         metrics(a.server)
         probes(a.server)
+        bad_databases(a.server, work)
         many_databases(a.server, a.databases)
         access_log(a.server)
         audit_log(a.server)

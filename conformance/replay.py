@@ -7,7 +7,7 @@ Transcripts whose whole subject is not there yet are listed in LATER_FILES. Insi
 when it matches the recording or answers UNIMPLEMENTED. Steps that cannot match because they show the effect of such a call are named, each with
 its reason, in DEPENDENT. Everything else must match. A step of DEPENDENT that matches is a failure too: then its line is to be removed.
 
---fast leaves out transcripts that spend a minute in sleeping. --parallel replays every file so many times at once (each on its own server)."""
+--fast leaves out transcripts that spend a minute in sleeping, --slow all others. --parallel replays every file so many times at once (each on its own server)."""
 import argparse
 import concurrent.futures
 import glob
@@ -20,7 +20,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "tools"))
 import replay_rpc as rr  # noqa: E402
 
-SQL = "SQLExec UnarySQLQuery SQLQuery ListTables DescribeTable VerifiableSQLGet NewTx Commit Rollback TxSQLExec TxSQLQuery".split()
+SQL = "SQLExec UnarySQLQuery SQLQuery ListTables DescribeTable VerifiableSQLGet TxSQLExec TxSQLQuery".split()
 LATER = {"immudb.schema.ImmuService/" + m for m in SQL}
 LATER_SERVICES = ("immudb.model.DocumentService/",)
 LATER_FILES = {
@@ -95,6 +95,7 @@ def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--server", required=True)
     ap.add_argument("--fast", action="store_true")
+    ap.add_argument("--slow", action="store_true")
     ap.add_argument("--parallel", type=int, default=1)
     ap.add_argument("files", nargs="*")
     a = ap.parse_args()
@@ -103,6 +104,8 @@ def main():
     paths = [p for p in paths if os.path.splitext(os.path.basename(p))[0] not in LATER_FILES]
     if a.fast:
         paths = [p for p in paths if not rr.load(p)[0].get("slow")]
+    if a.slow:
+        paths = [p for p in paths if rr.load(p)[0].get("slow")]
     total = failed = later = 0
     with tempfile.TemporaryDirectory() as work, concurrent.futures.ThreadPoolExecutor(max(2, a.parallel)) as pool:
         schema = rr.Schema(descriptor(work))

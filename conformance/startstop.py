@@ -4,6 +4,7 @@ streams that came before their database was open, calls that wait for what never
 
     startstop.py --server build/cmd/immudb"""
 import argparse
+import json
 import os
 import signal
 import socket
@@ -102,6 +103,8 @@ def exit_codes(check, binary, _schema):
     def one(what, expected, text, folder, *flags, port=0):
         code, out = ended(spawn(binary, folder, *flags, port=port))
         check("%s: exit code %d, %s" % (what, expected, text), code == expected and text in out and "Error: " in out, (code, out[-300:]))
+        errors = [line[len("Error: "):] for line in out.split("\n") if line.startswith("Error: ")]
+        check("%s: it is said once, without all options" % what, len(errors) == 1 and text in errors[0] and out.count(errors[0]) == 1 and "Usage:" not in out, out[-600:])
 
     with tempfile.TemporaryDirectory(prefix="immudb-start-") as folder:
         one("an unknown option", 1, "unknown flag", folder, "--no-such-option")
@@ -131,6 +134,93 @@ def exit_codes(check, binary, _schema):
             f.write(str(os.getpid()))
         one("a pid file of a living process", 1, "pid file found", folder, "--pidfile", pid_file)
         check.equal("help and version", [subprocess.run([binary, a], stdout=subprocess.DEVNULL).returncode for a in ("--help", "version")], [0, 0])
+
+
+def errors_name_their_cause(check, binary, _schema):
+    """The option and the file, and what would be right."""
+    def fails(expected, *flags):
+        code, out = ended(spawn(binary, folder, *flags))
+        errors = [line for line in out.split("\n") if line.startswith("Error: ")]
+        check(" ".join(os.path.basename(f) for f in flags), code == 1 and len(errors) == 1 and all(t in errors[0] for t in expected), (code, out[-600:]))
+
+    with tempfile.TemporaryDirectory(prefix="immudb-start-") as folder:
+        def made(name, *command):
+            path = os.path.join(folder, name)
+            subprocess.run(["openssl"] + [path if c == "FILE" else c for c in command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            return path
+
+        key, rsa = made("key.pem", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "FILE"), made("rsa.pem", "genrsa", "-out", "FILE", "2048")
+        other, locked = made("other.pem", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "FILE"), made("locked.pem", "ec", "-in", key, "-aes128", "-passout", "pass:x", "-out", "FILE")
+        certificate = made("cert.pem", "req", "-x509", "-new", "-key", key, "-days", "365", "-subj", "/CN=x", "-out", "FILE")
+        bad = os.path.join(folder, "bad.pem")
+        with open(bad, "w") as f:
+            f.write("bad")
+        published = "failed to read client certificate or private key: the server's "
+        fails([published + "certificate (--certificate)", bad, "PEM"], "--certificate", bad, "--pkey", key)
+        fails([published + "private key (--pkey)", bad, "PEM"], "--certificate", certificate, "--pkey", bad)
+        fails([published + "private key (--pkey)", "gone.pem: No such file"], "--certificate", certificate, "--pkey", os.path.join(folder, "gone.pem"))
+        fails([published + "private key (--pkey)", locked, "passphrase"], "--certificate", certificate, "--pkey", locked)
+        for wrong in (other, rsa):
+            fails([published, wrong, "do not belong together"], "--certificate", certificate, "--pkey", wrong)
+        fails(["failed to read client ca cert: --clientcas", bad, "PEM"], "--mtls", "--certificate", certificate, "--pkey", key, "--clientcas", bad)
+        fails(["unable to configure the cryptographic signer: ", rsa, "an EC private key in SEC 1 form (BEGIN EC PRIVATE KEY) is wanted"], "--signingKey", rsa)
+        fails(["unable to configure the cryptographic signer: ", folder + " is not a regular file", "--signingKey"], "--signingKey", folder)
+        fails(['"xml"', "--logformat", "text or json"], "--logformat", "xml")
+        fails(['"foo"', "--audit-log-events", "all, write or admin"], "--audit-log-events", "foo")
+        code, out = ended(spawn(binary, folder, "--logformat", "json", "--signingKey", "/nonexistent"))
+        lines = [json.loads(line) for line in out.split("\n") if line]
+        check("a log of JSON stays JSON", code == 1 and lines[-1]["level"] == "error" and "/nonexistent" in lines[-1]["message"], out[-600:])
+        code, out = ended(spawn(binary, folder, "--logfile", "log", "--signingKey", "/nonexistent"))
+        with open(os.path.join(folder, "data", "immulog", "log")) as f:
+            check("with a log file: there, and on stderr", code == 1 and out.count("open /nonexistent") == 1 and f.read().count("open /nonexistent") == 1, out[-600:])
+        with Server(binary, ["--clientcas", bad]) as s:
+            check("--clientcas without --mtls is warned about", "WARNING: --clientcas %s has no effect without --mtls" % bad in s.log(), s.log()[:3000])
+
+
+def log_level(check, binary, _schema):
+    for level, warned in (("foo", True), ("warning", False), ("INFO", False), ("", False)):
+        os.environ["LOG_LEVEL"] = level
+        try:
+            with Server(binary) as s:
+                check("LOG_LEVEL=%s" % level, ("WARNING: LOG_LEVEL=foo is none of error, warn, info and debug: info is used" in s.log()) == warned
+                      and ("INFO: sessions guard started" in s.log()) == (level != "warning"), s.log())
+        finally:
+            del os.environ["LOG_LEVEL"]
+
+
+def default_password_is_shown(check, binary, _schema):
+    """At the first start alone: later it may be another one. Never at the stop."""
+    def shown(folder, *flags):
+        with Server(binary, list(flags), keep=os.path.join(folder, "data")) as s:
+            started = s.log().count("Superadmin default credentials")
+            s.stop()
+            return started, s.log().count("Superadmin default credentials") - started
+
+    with tempfile.TemporaryDirectory(prefix="immudb-start-") as folder:
+        check.equal("first start", shown(folder), (1, 0))
+        check.equal("second start", shown(folder), (0, 0))
+        check.equal("set again", shown(folder, "--force-admin-password"), (1, 0))
+    with tempfile.TemporaryDirectory(prefix="immudb-start-") as folder:
+        check.equal("first start with another password", shown(folder, "--admin-password", "S3cret!pass"), (0, 0))
+
+
+def detached(check, binary, _schema):
+    with tempfile.TemporaryDirectory(prefix="immudb-start-") as folder:
+        pid_file = os.path.join(folder, "pid")
+        p = spawn(binary, folder, "--detached", "--pidfile", pid_file, "--logfile", "log")
+        check.equal("the one that starts it ends with 0", p.wait(20), 0)
+        with open(pid_file) as f:
+            pid = int(f.read())
+        try:
+            with open("/proc/%d/comm" % pid) as f:
+                check.equal("name of the process", f.read().strip(), os.path.basename(binary)[:15])
+        finally:
+            os.kill(pid, signal.SIGTERM)
+        end = time.time() + 20
+        while os.path.exists(pid_file) and time.time() < end:
+            time.sleep(0.02)
+        check("it ends, and its pid file is gone", not os.path.exists(pid_file))
+        p.stdout.close()
 
 
 STREAMS_IN = ("streamSet", "streamVerifiableSet", "streamExecAll", "replicateTx", "streamExportTx")
@@ -293,6 +383,8 @@ def main():
     a = ap.parse_args()
     check, schema = Check(), schema_of()
     for name, part in (("signals during the start", signals_during_start), ("SIGHUP", hangup), ("exit codes", exit_codes),
+                       ("errors name their cause", errors_name_their_cause), ("LOG_LEVEL", log_level),
+                       ("the default password", default_password_is_shown), ("detached", detached),
                        ("streams that came before their database was open", streams_before_their_database),
                        ("streams during an unload", streams_during_an_unload), ("a stop while calls wait", stop_while_calls_wait)):
         print("--- %s" % name, flush=True)

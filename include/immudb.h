@@ -107,6 +107,7 @@ typedef struct immudb_health {
     char text[512];               /* what is wrong and where; empty when healthy */
 } immudb_health;
 IMMUDB_SIZED_(immudb_health)
+/* Costs nothing; fails for wrong arguments alone. */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_health_get(immudb_db *db, immudb_health *out, immudb_error *err);
 
 /* ------------------------------------------------------------ entries */
@@ -215,7 +216,8 @@ enum { IMMUDB_MUST_EXIST = 0, IMMUDB_MUST_NOT_EXIST = 1, IMMUDB_NOT_MODIFIED_AFT
  * Judges the database without the transaction's own writes. flags: IMMUDB_RAW. */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_tx_precondition(immudb_tx *tx, int32_t kind, immudb_bytes key, uint64_t tx_id, uint32_t flags,
                                                                 immudb_error *err);
-/* Up to 256 bytes in the header, hashed along. */
+/* Up to 256 bytes in the header, hashed along; a later call replaces them, empty takes them away. Copied. IMMUDB_LIMIT: longer. IMMUDB_READ_ONLY in read-only
+ * transactions. With IMMUDB_HEADER_V0 the commit answers IMMUDB_INVALID. */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_tx_set_extra(immudb_tx *tx, immudb_bytes extra, immudb_error *err);
 /* As immudb_get(); sees own writes. References are not followed (get referenced_key next, so that it is checked too). The read, also one that found nothing,
  * is checked at commit. IMMUDB_INVALID in write-only transactions; IMMUDB_LIMIT: too many reads. */
@@ -287,9 +289,13 @@ enum {
 };
 
 /* The newest version of each key, in the order of keys. With IMMUDB_RAW prefix, seek and end are store keys; the first byte must be given and be the same.
- * References that lead nowhere are left out. options may be NULL: everything. */
+ * References that lead nowhere are left out. options may be NULL: everything.
+ * No entry at all is no error here: the first immudb_cursor_next() tells. IMMUDB_INVALID: the snapshot is of another database, or (IMMUDB_RAW) no index covers
+ * the range. IMMUDB_BUSY: the index is being rebuilt. IMMUDB_UNSUPPORTED: a flag of a later release. IMMUDB_CORRUPT: the disk is damaged, or damage has made
+ * it unknown which is the newest state. IMMUDB_IO. */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_scan(immudb_db *db, const immudb_scan_options *options, immudb_cursor **out, immudb_error *err);
-/* In a transaction: sees the own writes done before this call; references are not followed; the range that the cursor has passed is checked at commit. */
+/* In a transaction: sees the own writes done before this call; references are not followed; the range that the cursor has passed is checked at commit.
+ * As immudb_scan(), and: IMMUDB_INVALID in write-only transactions, or when options name a snapshot; IMMUDB_LIMIT: too many reads. */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_tx_scan(immudb_tx *tx, const immudb_scan_options *options, immudb_cursor **out, immudb_error *err);
 /* All versions of one key, deleted and expired ones included. References are not followed. flags: IMMUDB_RAW, IMMUDB_NO_VALUE, IMMUDB_DESC.
  * snapshot: NULL = the newest state; else it must stay open as long as the cursor. IMMUDB_NOT_FOUND: the key was never written. */
@@ -298,15 +304,25 @@ IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_history(immudb_db *db, immudb_sn
 /* The entries of one transaction in order, as written. Without IMMUDB_RAW only plain keys are listed (their entry_index shows gaps).
  * flags: IMMUDB_RAW, IMMUDB_NO_VALUE. IMMUDB_NOT_FOUND: no such transaction. */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_tx_entries(immudb_db *db, uint64_t tx_id, uint32_t flags, immudb_cursor **out, immudb_error *err);
-/* The next entry; its bytes hold until the next call on the cursor. IMMUDB_NOT_FOUND with an empty text: the end. After another failure the cursor may only be
- * closed. */
+/* The next entry; its bytes hold until the next call on the cursor.
+ *
+ * THE END of the list, also of an empty one, is IMMUDB_NOT_FOUND (with an empty text). It is the only good end of a loop: any other status but IMMUDB_OK
+ * means that entries are missing. Asking again at the end gives IMMUDB_NOT_FOUND again.
+ *
+ *     while ((status = immudb_cursor_next(cursor, &entry, &err)) == IMMUDB_OK)
+ *         use(&entry);
+ *     if (status != IMMUDB_NOT_FOUND)
+ *         failed(&err);
+ *
+ * IMMUDB_CORRUPT, IMMUDB_IO: the disk. IMMUDB_CLOSED: its transaction has ended. After a failure the cursor may only be closed (IMMUDB_INVALID then). */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_cursor_next(immudb_cursor *cursor, immudb_entry *out, immudb_error *err);
 IMMUDB_API void immudb_cursor_close(immudb_cursor *cursor);
-/* Number of keys with the prefix, deleted ones included. flags: IMMUDB_RAW. */
+/* Number of keys with the prefix, deleted ones included; none: IMMUDB_OK and 0. snapshot: NULL = the newest state. flags: IMMUDB_RAW. IMMUDB_INVALID: the snapshot
+ * is of another database, or (IMMUDB_RAW) no index covers the prefix. IMMUDB_BUSY: the index is being rebuilt. IMMUDB_CORRUPT, IMMUDB_IO: the disk. */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_count(immudb_db *db, immudb_snapshot *snapshot, immudb_bytes prefix, uint32_t flags, uint64_t *out,
                                                       immudb_error *err);
 
-/* The header of a transaction, and (alh may be NULL) its hash. IMMUDB_NOT_FOUND. */
+/* The header of a transaction, and (alh may be NULL) its hash. IMMUDB_NOT_FOUND: no such transaction. IMMUDB_CORRUPT, IMMUDB_IO: the disk. */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_header_get(immudb_db *db, uint64_t tx_id, immudb_header *out, immudb_hash *alh, immudb_error *err);
 /* The first transaction at or after a time (unix seconds). IMMUDB_NOT_FOUND: none yet. */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_tx_since(immudb_db *db, int64_t ts, uint64_t *tx_id, immudb_error *err);
@@ -337,9 +353,11 @@ IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_signer_from_callback(immudb_sign
 IMMUDB_API void immudb_signer_free(immudb_signer *signer);
 
 /* ------------------------------------------------------------ proofs */
-/* Only of what is on disk: transactions up to immudb_state.tx_id, IMMUDB_NOT_FOUND otherwise. They are checked with the functions of immudb_verify.h. */
+/* Only of what is on disk: transactions up to immudb_state.tx_id, IMMUDB_NOT_FOUND otherwise. They are checked with the functions of immudb_verify.h.
+ * All of them may answer IMMUDB_CORRUPT and IMMUDB_IO (the disk), and those that need the main tree IMMUDB_BUSY while it is being rebuilt. */
 
-/* The key's entry in transaction tx_id. digest may be NULL. flags: IMMUDB_RAW. */
+/* The key's entry in transaction tx_id; its digest goes to *digest, which may be NULL. Values that were truncated away do not matter. flags: IMMUDB_RAW.
+ * IMMUDB_NOT_FOUND: no such transaction on disk, or it does not write the key (the text tells). IMMUDB_INVALID: empty key. IMMUDB_LIMIT: its length. */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_prove_inclusion(immudb_db *db, uint64_t tx_id, immudb_bytes key, uint32_t flags,
                                                                 immudb_buffer *buffer, immudb_inclusion_proof *out, immudb_hash *digest,
                                                                 immudb_error *err);
@@ -372,32 +390,46 @@ enum {
     IMMUDB_SKIP_INTEGRITY = 1,   /* export: leave the root over the entries out; import: do not compare it */
     IMMUDB_WITH_PRECOMMITTED = 2 /* export: transactions that wait for immudb_allow_commit() too */
 };
-/* One transaction as bytes, in the published format. IMMUDB_NOT_FOUND: not there, or not yet on disk. */
+/* One transaction as bytes, in the published format. Of one whose values were truncated away the hashes of the values: that is no error, and it can be
+ * imported. IMMUDB_NOT_FOUND: not there, or not yet on disk. IMMUDB_CORRUPT: its bytes on disk are damaged (values are compared with their checksums also with
+ * IMMUDB_SKIP_INTEGRITY), or the part of the log where it was is; nothing is exported then. IMMUDB_NO_MEMORY: it needs its whole size in memory.
+ * IMMUDB_UNSUPPORTED: a flag of a later release. IMMUDB_IO. */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_export(immudb_db *db, uint64_t tx_id, uint32_t flags, immudb_buffer *buffer, immudb_bytes *out,
                                                        immudb_error *err);
 /* Adds the next transaction of another database's history to this one, exactly as it was. Waits up to timeout_ms (0 = 10 s) when its predecessor is missing.
  * IMMUDB_EXISTS: it is there already. IMMUDB_INVALID, IMMUDB_CORRUPT: it does not continue this history. */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_import(immudb_db *db, immudb_bytes blob, uint32_t flags, uint64_t timeout_ms,
                                                        immudb_committed *committed, immudb_error *err);
-/* IMMUDB_EXTERNAL_COMMIT: transactions up to tx_id, whose hash is alh, may commit. IMMUDB_CORRUPT: it is another one here. */
+/* IMMUDB_EXTERNAL_COMMIT: transactions up to tx_id, whose hash is alh, may commit; waits until they have. IMMUDB_OK also when they had before.
+ * IMMUDB_INVALID: tx_id is not precommitted and on disk yet. IMMUDB_CORRUPT: its hash is another one here: both histories have parted. IMMUDB_READ_ONLY,
+ * IMMUDB_NO_SPACE, IMMUDB_TIMEOUT, IMMUDB_IO, IMMUDB_CLOSED as for writes. */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_allow_commit(immudb_db *db, uint64_t tx_id, const immudb_hash *alh, immudb_error *err);
-/* Drops the precommitted transactions above tx_id. */
+/* Drops the precommitted transactions above tx_id for good; commits that wait for them answer IMMUDB_CANCELLED. IMMUDB_OK also when there are none.
+ * IMMUDB_INVALID: some of them are committed, or allowed to. IMMUDB_READ_ONLY, IMMUDB_NO_SPACE, IMMUDB_TIMEOUT, IMMUDB_IO, IMMUDB_CLOSED as for writes. */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_discard(immudb_db *db, uint64_t tx_id, immudb_error *err);
 
 /* ------------------------------------------------------------ maintenance */
 
-/* Makes everything visible durable. */
+/* Makes everything visible durable. Nothing to do, and IMMUDB_OK, without IMMUDB_ASYNC or when opened to be read only. IMMUDB_READ_ONLY: a sync failed before, or
+ * damage was found: what immudb_state.tx_id has not reached may be lost. IMMUDB_IO: it failed now; the database is read-only from then on. IMMUDB_NO_SPACE,
+ * IMMUDB_TIMEOUT, IMMUDB_CLOSED as for writes. */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_sync(immudb_db *db, immudb_error *err);
-/* Writes the index tables that are in memory to disk: the next open is faster. */
+/* Writes the index tables that are in memory to disk: the next open is faster. Syncs first, and may answer what immudb_sync() does. IMMUDB_IO, IMMUDB_NO_SPACE:
+ * nothing is lost, the tables stay in memory. IMMUDB_CORRUPT: what is to be written contradicts itself. */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_flush_index(immudb_db *db, immudb_error *err);
-/* Merges the index into one run. Long. */
+/* Merges the index into one run. Long; reads and writes go on. Flushes first, and may answer what immudb_flush_index() does. IMMUDB_IO, IMMUDB_NO_SPACE (it needs
+ * room for a second index), IMMUDB_CORRUPT (a run is damaged): the index stays as it was. IMMUDB_CANCELLED: the database is being closed. */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_compact_index(immudb_db *db, immudb_error *err);
-/* Removes the values of transactions up to tx_id for good, whole segments at a time; keys, hashes and proofs stay. freed_bytes may be NULL. */
+/* Removes the values of transactions up to tx_id for good, whole segments at a time; keys, hashes and proofs stay. freed_bytes may be NULL; 0 bytes are a success:
+ * no whole segment was old enough. IMMUDB_NOT_FOUND: tx_id is 0, not there or not yet on disk. Where tables are defined a transaction that keeps them is
+ * committed first: all that writes may answer, IMMUDB_BUSY while the index is being rebuilt, and IMMUDB_CONFLICT when tables kept changing meanwhile. IMMUDB_IO,
+ * IMMUDB_NO_SPACE, IMMUDB_CORRUPT on the way: some values may be gone already, and the next call goes on. */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_truncate(immudb_db *db, uint64_t tx_id, uint64_t *freed_bytes, immudb_error *err);
 /* Called for each finding with the transaction (0 = none) and what is wrong; 0 stops. */
 typedef int (*immudb_finding_fn)(void *ctx, uint64_t tx_id, const char *what);
 /* Checks every byte against every hash: checksums, values, entries, chain, tree, index. Long; beside other work. Findings do not fail the call:
- * *finding_count (may be NULL) tells. fn may be NULL. */
+ * *finding_count (may be NULL) tells: only IMMUDB_OK with 0 findings means that all is well. It counts also when the call fails
+ * (IMMUDB_IO, IMMUDB_NO_MEMORY: the rest was not judged; IMMUDB_BUSY: the tree is being rebuilt, nothing was). A stop by fn is IMMUDB_OK. fn may be NULL. */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_store_verify(immudb_db *db, immudb_finding_fn fn, void *ctx, uint64_t *finding_count,
                                                              immudb_error *err);
 
@@ -421,6 +453,7 @@ typedef struct immudb_stats {
     uint64_t sync_ns_histogram[32]; /* [i]: syncs that took 2^i .. 2^(i+1) - 1 ns */
 } immudb_stats;
 IMMUDB_SIZED_(immudb_stats)
+/* Figures of this moment, each by itself: they need not fit together while others write. Touches no file; fails for wrong arguments alone. */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_stats_get(immudb_db *db, immudb_stats *out, immudb_error *err);
 
 #ifdef __cplusplus

@@ -5,7 +5,8 @@
 
 What faces the network or the disk and has much state runs for that time (FULL); stream decoders (HALF) half of it,
 the small parsers of texts and of single records a sixth.
-Ends with 'N passed, M failed': a target passes when it ran its time without a crash, leak or time-out. A target of FULL or HALF that was not built fails."""
+Ends with 'N passed, M failed': a target passes when it ran its time without a crash, leak or time-out. A target of FULL or HALF that was not built fails,
+and so does one of FULL without a corpus: it would spend its time on finding the form of its input again."""
 import argparse
 import concurrent.futures
 import os
@@ -25,6 +26,14 @@ FULL = {
 HALF = ("wire/part", "wire/chunk", "handlers/stream_in", "handlers/replicate")  # stream decoders
 
 
+def seeds_of(name):
+    return os.path.join(ROOT, "fuzz", "corpus", os.path.basename(name))
+
+
+def has_seeds(name):
+    return os.path.isdir(seeds_of(name)) and len(os.listdir(seeds_of(name))) > 0
+
+
 def name_of(binary):
     return os.path.basename(os.path.dirname(binary)) + "/" + os.path.basename(binary).removesuffix("_fuzz")
 
@@ -33,7 +42,7 @@ def run(binary, seconds):
     name = name_of(binary)
     if name not in FULL:
         seconds = max(1, seconds // (2 if name in HALF else 6))
-    seeds = os.path.join(ROOT, "fuzz", "corpus", os.path.basename(name))
+    seeds = seeds_of(name)
     with tempfile.TemporaryDirectory() as work:
         corpus = os.path.join(work, "corpus")
         os.mkdir(corpus)
@@ -62,6 +71,9 @@ def main():
     for name in sorted((set(FULL) | set(HALF)) - {name_of(t) for t in targets}):
         failed += 1
         print("FAIL %-28s is not there" % name)
+    for name in sorted(n for n in FULL if not has_seeds(n)):
+        failed += 1
+        print("FAIL %-28s has no corpus in %s" % (name, os.path.relpath(seeds_of(name), ROOT)))
     # The long ones first: the last ones to run are short.
     targets.sort(key=lambda t: (name_of(t) not in FULL, name_of(t) not in HALF))
     with concurrent.futures.ThreadPoolExecutor(2) as pool:

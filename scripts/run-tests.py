@@ -4,7 +4,7 @@
     run-tests.py --build build LEVEL [--only SUBSTRING ...]
 
 quick    unit tests of the release build
-lint     include direction, banned calls, formatting
+lint     include direction, banned calls, formatting, clang-tidy (which needs the release build)
 offline  lint, gcc and clang with warnings as errors, unit and slow tests (crash tests), golden proofs, asan+ubsan, tsan, fuzzing
 all      offline, and what needs package registries: golden gRPC transcripts, official SDKs, kill -9 rounds, hostile clients
 
@@ -150,11 +150,18 @@ def lint(r):
     r.run("lint formatting", ["sh", "-c", "git ls-files -z '*.c' '*.h' | xargs -0 clang-format --dry-run -Werror"], count="exit")
 
 
+def tidy(r):
+    """After a build: headers that are generated must be there. Without the analyzer, which takes minutes: `make tidy` has it too."""
+    sources = "^%s/(src|cmd|bench|examples|conformance)/" % re.escape(ROOT)
+    r.run("lint clang-tidy", ["run-clang-tidy", "-quiet", "-p", r.build, "-checks=-clang-analyzer-*", sources], count="exit")
+
+
 def offline(r, shared_env, beside_fuzzing=None):
     checked, tsan = r.build + "-asan", r.build + "-tsan"
     lint(r)
     if not r.build_flavour("gcc release", "release", r.build):
         return False
+    tidy(r)
     r.meson_tests("unit tests", r.build, ["quick"], shared_env)
     r.meson_tests("slow tests", r.build, ["slow"], dict(shared_env, IMMUDB_TEST_LEVEL="ci"))
     r.run("golden proofs", [os.path.join(r.build, "conformance", "golden_proofs"), os.path.join(CONF, "golden", "proofs")])
@@ -192,6 +199,7 @@ class Conformance:
         if not self.r.run("install Python packages", ["sh", "scripts/python-env.sh", self.venv], count="exit"):
             return
         self.script("golden gRPC transcripts", "replay")
+        self.script("slow gRPC transcripts, asan", "replay", "--slow", flavour="-asan")
         self.script("sessions and logins", "sessions")
         self.script("TLS", "tls")
         self.script("start and stop", "startstop")
@@ -213,6 +221,7 @@ class Conformance:
         self.script("export identity", "export_identity")
         self.script("immuadmin import", "import")
         self.script("linearizability", "linearizability", "--seconds", "20")
+        self.script("full disk, no descriptors", "adversity")
         self.script("kill -9 rounds", "kill9", "--rounds", "50")
         self.script("kill -9 rounds, asynchronous", "kill9", "--rounds", "10", "--synced", "false")
 
@@ -238,6 +247,8 @@ def main():
         r.meson_tests("unit tests", r.build, ["quick"], shared_env)
     elif a.level == "lint":
         lint(r)
+        if r.build_flavour("gcc release", "release", r.build):
+            tidy(r)
     else:
         outer = Conformance(r)
         if offline(r, shared_env, outer.that_wait if a.level == "all" else None) and a.level == "all":

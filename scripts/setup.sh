@@ -3,9 +3,10 @@
 # Asks for nothing: uses root's rights or sudo; says clearly what is missing where neither is at hand.
 set -eu
 what=${1:-build}
-packages="gcc ninja-build meson pkg-config libssl-dev libcrypt-dev libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libevent-dev libcmocka-dev python3"
+# gcc only recommends libc6-dev, and what is only recommended is not installed here.
+packages="gcc libc6-dev ninja-build meson pkg-config libssl-dev libcrypt-dev libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler libjansson-dev libevent-dev libcmocka-dev python3"
 if [ "$what" = test ]; then
-    packages="$packages clang clang-format libclang-rt-14-dev protobuf-compiler python3-venv python3-pip nodejs npm nghttp2-client curl g++ libc6-dev openssl"
+    packages="$packages clang clang-format clang-tidy libclang-rt-14-dev protobuf-compiler python3-venv python3-pip nodejs npm nghttp2-client curl g++ openssl"
     # A machine may bring newer Node or Python of its own; then Debian's are not needed.
     command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 && packages=$(echo "$packages" | sed 's/ nodejs npm//')
     python3 -m venv --help >/dev/null 2>&1 && python3 -m ensurepip --version >/dev/null 2>&1 && packages=$(echo "$packages" | sed 's/ python3-venv python3-pip//')

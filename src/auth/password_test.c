@@ -35,7 +35,8 @@ static void test_vectors(void **state)
 
 static void test_own(void **state)
 {
-    char hash[PASSWORD_HASH_LEN + 1], second[PASSWORD_HASH_LEN + 1], letter;
+    char hash[PASSWORD_HASH_LEN + 1], second[PASSWORD_HASH_LEN + 1];
+    int letter;
     const struct env *env = env_system();
 
     (void)state;
@@ -45,7 +46,7 @@ static void test_own(void **state)
     assert_int_equal(password_hash(env, bytes_str("Pass@123"), 4, second, NULL), ST_OK);
     assert_string_not_equal(hash, second); /* salted */
     for (letter = 'a'; letter <= 'z'; letter++) {
-        hash[2] = letter;
+        hash[2] = (char)letter;
         assert_true(password_matches(bytes_str("Pass@123"), bytes_str(hash)));
         assert_false(password_matches(bytes_str("Pass@124"), bytes_str(hash)));
     }

@@ -53,7 +53,7 @@ static enum status visit(void *ctx, const char *key, enum toml_kind kind, const 
 static void test_texts(void **state)
 {
     struct config_input in = {.argc = 1, .argv = ARGS};
-    char *(*const texts[])(void) = {config_help, config_usage, config_version};
+    char *(*const texts[])(void) = {config_help, config_version};
     struct config *c;
     char *text;
     size_t i;
@@ -69,7 +69,7 @@ static void test_texts(void **state)
     assert_int_equal(config_load(&in, &c, NULL), ST_OK);
     for (n = 1;; n++) {
         alloc_fail_arm(n, false);
-        text = config_block(c);
+        text = config_block(c, true);
         if (!alloc_fail_disarm())
             break;
         assert_null(text);

@@ -499,11 +499,25 @@ static void warn_about_later_parts(struct config *c)
     }
 }
 
+static bool is_one_of(const char *value, const char *a, const char *b, const char *d)
+{
+    return strcmp(value, a) == 0 || strcmp(value, b) == 0 || strcmp(value, d) == 0;
+}
+
+/* What is right by itself, and does nothing with the other options as they are. */
+static void warn_about_idle_options(struct config *c)
+{
+    if (c->clientcas[0] != '\0' && !c->mtls)
+        warn(c, "--clientcas %.200s has no effect without --mtls: no client is asked for a certificate", c->clientcas);
+}
+
 /* Rules between options. */
 static enum status check(const struct config *c, struct err *err)
 {
-    if (c->logformat[0] != '\0' && strcmp(c->logformat, "text") != 0 && strcmp(c->logformat, "json") != 0)
-        return err_set(err, ST_INVALID, 0, "invalid logger type");
+    if (!is_one_of(c->logformat, "", "text", "json"))
+        return err_set(err, ST_INVALID, 0, "invalid logger type \"%.60s\": --logformat is either text or json", c->logformat);
+    if (!is_one_of(c->audit_log_events, "all", "write", "admin"))
+        return err_set(err, ST_INVALID, 0, "invalid argument \"%.60s\" for \"--audit-log-events\" flag: all, write or admin", c->audit_log_events);
     if (c->log_rotation_age != 0 && c->log_rotation_age < (int64_t)60 * 1000000000)
         return err_set(err, ST_INVALID, 0, "log rotation age must be greater than 1m0s");
     if (c->maintenance && c->auth)
@@ -531,8 +545,10 @@ enum status config_load(const struct config_input *in, struct config **out, stru
         goto done;
     if (c->file_used == NULL && (c->file_used = text_copy("")) == NULL)
         st = no_memory(err);
-    if (st == ST_OK && (st = check(c, err)) == ST_OK)
+    if (st == ST_OK && (st = check(c, err)) == ST_OK) {
         warn_about_later_parts(c);
+        warn_about_idle_options(c);
+    }
 done:
     if (st == ST_NOMEM) {
         config_free(c);

@@ -93,9 +93,9 @@ MUST_USE enum status flag_parse_int(const char *text, bool with_unit, int64_t *o
 /* --- texts (usage.c) --- */
 /* malloc'ed; NULL when out of memory. */
 char *config_help(void);
-char *config_usage(void); /* what follows an error: usage and flags */
-/* The block "=== Config ===" of start and stop. malloc'ed. */
-char *config_block(const struct config *c);
+/* The block "=== Config ===" of start and stop, with the superadmin's first password where it is the published default and shows_default_password is
+ * set, i.e. while it is known to be in force. malloc'ed. */
+char *config_block(const struct config *c, bool shows_default_password);
 /* Texts of commands whose part does not exist yet, and of version. malloc'ed. */
 char *config_version(void);
 

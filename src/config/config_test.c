@@ -223,7 +223,9 @@ static void test_errors(void **state)
         {{.args = {"--session-timeout", "5"}}, "time: invalid duration \"5\""},
         {{.args = {"frobnicate"}}, "unknown command \"frobnicate\" for \"immudb\""},
         {{.args = {"--config", "/nonexistent.toml"}}, "open /nonexistent.toml: no such file or directory"},
-        {{.args = {"--logformat", "xml"}}, "invalid logger type"},
+        {{.args = {"--logformat", "xml"}}, "invalid logger type \"xml\": --logformat is either text or json"},
+        {{.args = {"--audit-log-events", "foo"}}, "invalid argument \"foo\" for \"--audit-log-events\" flag: all, write or admin"},
+        {{.env = {"IMMUDB_AUDIT_LOG_EVENTS=writes"}}, "invalid argument \"writes\" for \"--audit-log-events\" flag: all, write or admin"},
         {{.args = {"--log-rotation-age", "1s"}}, "log rotation age must be greater than 1m0s"},
         {{.args = {"--maintenance"}}, "authentication must be disabled when restoring systemdb"},
         {{.args = {"--certificate", "a"}}, "both certificate and private key paths must be specified or neither"},
@@ -360,7 +362,7 @@ static void test_durations(void **state)
 static void test_block(void **state)
 {
     struct config *c = load_good(&(struct given){.args = {"--dir", "a\nb", "--metrics-server=false", "--pidfile", "p"}});
-    char *block = config_block(c);
+    char *block = config_block(c, true);
 
     (void)state;
     assert_non_null(block);
@@ -369,9 +371,12 @@ static void test_block(void **state)
     assert_non_null(strstr(block, "PID file         : p\n"));
     assert_non_null(strstr(block, "   Password      : immudb\n"));
     free(block);
+    block = config_block(c, false); /* another one may be in force by now */
+    assert_null(strstr(block, "Superadmin"));
+    free(block);
     config_free(c);
     c = load_good(&(struct given){.args = {"--admin-password", "secret"}});
-    block = config_block(c);
+    block = config_block(c, true);
     assert_null(strstr(block, "secret"));
     assert_null(strstr(block, "Superadmin"));
     free(block);

@@ -29,7 +29,7 @@ struct logger {
     int64_t bytes, opened_ns;
 };
 
-enum log_level logger_level_parse(const char *text)
+static bool level_find(const char *text, enum log_level *out)
 {
     static const struct {
         const char *name;
@@ -37,10 +37,28 @@ enum log_level logger_level_parse(const char *text)
     } names[] = {{"error", LOG_ERROR}, {"warn", LOG_WARN}, {"warning", LOG_WARN}, {"info", LOG_INFO}, {"debug", LOG_DEBUG}};
     size_t i;
 
-    for (i = 0; text != NULL && i < sizeof names / sizeof names[0]; i++)
-        if (strcasecmp(text, names[i].name) == 0)
-            return names[i].level;
-    return LOG_INFO;
+    for (i = 0; text != NULL && i < sizeof names / sizeof names[0]; i++) {
+        if (strcasecmp(text, names[i].name) == 0) {
+            *out = names[i].level;
+            return true;
+        }
+    }
+    return false;
+}
+
+enum log_level logger_level_parse(const char *text)
+{
+    enum log_level level = LOG_INFO;
+
+    (void)level_find(text, &level);
+    return level;
+}
+
+bool logger_level_is_known(const char *text)
+{
+    enum log_level ignored;
+
+    return text == NULL || text[0] == '\0' || level_find(text, &ignored);
 }
 
 bool logger_wants(const struct logger *l, enum log_level level) { return level <= l->options.level; }

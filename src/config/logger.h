@@ -23,6 +23,7 @@ MUST_USE enum status logger_open(const struct logger_options *o, struct logger *
 void logger_close(struct logger *l);
 /* Level of LOG_LEVEL's value: error, warn, warning, info, debug in small or capital letters; anything else and NULL: info. */
 enum log_level logger_level_parse(const char *text);
+bool logger_level_is_known(const char *text); /* or not given: NULL or empty */
 /* What system clock and random bytes are to env, with messages going to this logger. Lives as long as the logger. */
 const struct env *logger_env(struct logger *l);
 bool logger_wants(const struct logger *l, enum log_level level);

@@ -172,6 +172,8 @@ static void test_levels(void **state)
     assert_int_equal(logger_level_parse("warn"), LOG_WARN);
     assert_int_equal(logger_level_parse("warning"), LOG_WARN);
     assert_int_equal(logger_level_parse("DEBUG"), LOG_DEBUG);
+    assert_true(logger_level_is_known(NULL) && logger_level_is_known("") && logger_level_is_known("Warning") && logger_level_is_known("debug"));
+    assert_false(logger_level_is_known("nonsense") || logger_level_is_known("inf") || logger_level_is_known("info "));
 }
 
 static void test_rotation_by_size(void **state)

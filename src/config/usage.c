@@ -88,15 +88,6 @@ static void add_usage(struct text *t)
     add_flags(t);
 }
 
-char *config_usage(void)
-{
-    struct text t = {0};
-
-    add_usage(&t);
-    add(&t, "\nUse \"immudb [command] --help\" for more information about a command.\n");
-    return done(&t);
-}
-
 char *config_help(void)
 {
     struct text t = {0};
@@ -143,7 +134,7 @@ static void row(struct text *t, const char *label, const char *fmt, ...)
 
 static void truth(struct text *t, const char *label, bool value) { row(t, label, "%s", value ? "true" : "false"); }
 
-char *config_block(const struct config *c)
+char *config_block(const struct config *c, bool shows_default_password)
 {
     struct text t = {0};
 
@@ -167,7 +158,7 @@ char *config_block(const struct config *c)
     truth(&t, "Synced mode", c->synced);
     if (c->signing_key[0] != '\0')
         row(&t, "Signing key", "%s", c->signing_key);
-    if (strcmp(c->admin_password, "immudb") == 0) {
+    if (shows_default_password && strcmp(c->admin_password, "immudb") == 0) {
         add(&t, "----------------------------------------\n");
         add(&t, "Superadmin default credentials\n");
         row(&t, "   Username", "immudb");

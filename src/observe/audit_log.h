@@ -25,7 +25,7 @@ enum audit_type audit_type_of(const char *path);
 struct audit_log;
 struct logger;
 
-/* Takes events from now on. events: which ones ("all", "write", "admin"; anything else is "all", with a warning). */
+/* Takes events from now on. events: which ones ("all", "write" or "admin", as the options allow). */
 MUST_USE enum status audit_log_create(struct logger *logger, const char *events, struct audit_log **out, struct err *err);
 /* Begins to write. systemdb: open until audit_log_stop(); NULL: a replica's, which takes no entries: all is dropped. */
 MUST_USE enum status audit_log_start(struct audit_log *a, struct store *systemdb, struct err *err);

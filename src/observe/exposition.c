@@ -173,6 +173,7 @@ struct row {
     char ids[2][ID_BYTES_MAX]; /* <dir>/<name>/index_00, <dir>/<name>/index */
     uint64_t disk_bytes, visible, indexed;
     struct truncation_counts truncation;
+    enum store_health_kind health;
     struct store_stats stats;
     const struct scene *scene;
 };
@@ -188,8 +189,8 @@ COLUMN(db_one, 1 + 0 * r->visible)
 COLUMN(id_depth, r->stats.index.runs)
 COLUMN(id_begin, 0 * r->visible)
 COLUMN(id_end, r->stats.index.run_bytes)
-COLUMN(id_flushed, r->stats.index.flush_bytes / BLOCK_BYTES)
-COLUMN(id_compacted, r->stats.index.merge_bytes / BLOCK_BYTES)
+COLUMN(id_flushed, (uint64_t)(r->stats.index.flush_bytes / BLOCK_BYTES))
+COLUMN(id_compacted, (uint64_t)(r->stats.index.merge_bytes / BLOCK_BYTES))
 COLUMN(id_cache_size, r->scene->cache.blocks)
 COLUMN(id_cache_hit, r->scene->cache.hits)
 COLUMN(id_cache_miss, r->scene->cache.misses)
@@ -286,6 +287,34 @@ static void cell_write(const struct column *c, const struct row *r, struct metri
     }
 }
 
+const char *exposition_health_name(enum store_health_kind kind)
+{
+    static const char *const names[] = {[STORE_HEALTHY] = "ok",
+                                        [STORE_REBUILDING] = "rebuilding",
+                                        [STORE_DEGRADED] = "no_space",
+                                        [STORE_READ_ONLY_DAMAGED] = "damaged",
+                                        [STORE_READ_ONLY_FAILED] = "read_only"};
+
+    return names[kind];
+}
+
+/* One series for each state, 1 for the one it is in: a state that begins or ends is a change of a value, not a series that comes or goes. */
+static void health_write(const struct row *rows, size_t count, struct metrics_text *t)
+{
+    static const char name[] = "immudb_db_health";
+    size_t i;
+    int kind;
+
+    metrics_family(t, name, "gauge", "1 for the state that a database is in; all but ok and rebuilding need somebody's attention");
+    for (i = 0; i < count; i++) {
+        for (kind = STORE_HEALTHY; kind <= STORE_READ_ONLY_FAILED; kind++) {
+            struct metric_label labels[2] = {{"db", rows[i].name}, {"state", exposition_health_name((enum store_health_kind)kind)}};
+
+            metrics_sample(t, name, labels, 2, (int)rows[i].health == kind);
+        }
+    }
+}
+
 /* How long syncs took. The store counts in powers of two of a nanosecond: every second one from 32 us to 8.6 s is shown. */
 static void syncs_write(const struct row *rows, size_t count, struct metrics_text *t)
 {
@@ -321,6 +350,7 @@ static void row_fill(struct row *r, struct database *db, const struct scene *x)
 {
     struct store *store = database_store(db);
     const char *dir = x->server->config->dir;
+    struct store_health health;
     struct store_state state;
 
     r->name = database_name(db);
@@ -329,6 +359,8 @@ static void row_fill(struct row *r, struct database *db, const struct scene *x)
     snprintf(r->ids[1], sizeof r->ids[1], "%.4096s/%s/index", dir, r->name);
     store_get_state(store, &state);
     store_get_stats(store, &r->stats);
+    store_health(store, &health);
+    r->health = health.kind;
     r->visible = state.visible_tx_id;
     r->indexed = store_indexed(store);
     r->disk_bytes = database_disk_bytes(db);
@@ -367,6 +399,7 @@ static void databases_write(const struct scene *x, struct metrics_text *t)
         for (r = 0; r < c.count; r++)
             cell_write(&COLUMNS[i], &c.rows[r], t);
     }
+    health_write(c.rows, c.count, t);
     syncs_write(c.rows, c.count, t);
     metrics_single(t, "immudb_databases_not_shown", "gauge", "open databases beyond the number that gets series of its own", (double)c.left_out);
     free(c.rows);

@@ -6,6 +6,7 @@
 
 #include "metrics/metrics_text.h"
 #include "request/server_parts.h"
+#include "store/store.h"
 
 /* Open databases beyond this number get no series of their own: what a scrape costs is bounded. */
 #define EXPOSITION_DATABASES_MAX 1000
@@ -16,6 +17,9 @@ struct monitor_counters {
     _Atomic uint64_t scrapes, scrape_errors;
     _Atomic unsigned scraping;
 };
+
+/* What probes and metrics call the health of a database: "ok", "rebuilding", "no_space", "damaged", "read_only". */
+const char *exposition_health_name(enum store_health_kind kind);
 
 /* The process alone: what can be told before the databases are open and while they are closed. */
 void exposition_process(struct server *s, const struct monitor_counters *c, struct metrics_text *t);

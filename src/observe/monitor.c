@@ -8,6 +8,7 @@
 
 #include "config/config.h"
 #include "config/logger.h"
+#include "databases/databases.h"
 #include "handlers/methods.h"
 #include "http/http.h"
 #include "metrics/rpc_metrics.h"
@@ -17,7 +18,7 @@
 #include "observe/plain_methods.h"
 #include "request/request.h"
 
-enum { SLOW_LINES_PER_S = 10 };
+enum { SLOW_LINES_PER_S = 10, DEGRADED_SHOWN_MAX = 100 };
 
 struct monitor {
     struct server *server;
@@ -113,12 +114,40 @@ void monitor_call_ended(void *monitor, struct rpc_call *call, enum rpc_code code
 
 static int readiness_of(const struct monitor *m) { return atomic_load_explicit(&m->server->readiness, memory_order_acquire); }
 
+struct degraded {
+    struct http_reply *reply;
+    size_t count;
+};
+
+/* Open ones only: a probe must not open the others. */
+static bool degraded_add(void *ctx, struct database *db)
+{
+    struct degraded *d = ctx;
+    struct store_health health;
+
+    if (database_pin(db, false, NULL) != ST_OK)
+        return true;
+    store_health(database_store(db), &health);
+    if (health.kind != STORE_HEALTHY && d->count++ < DEGRADED_SHOWN_MAX)
+        http_addf(d->reply, "database '%s': %s: %s\n", database_name(db), exposition_health_name(health.kind), health.text);
+    databases_unpin(db);
+    return true;
+}
+
+/* A database that cannot be written still answers reads, states and proofs, and the others everything: so the code stays 200. The published chart takes
+ * this for a liveness probe too, and a restart would neither repair damage nor make room, but end the reads. */
 static void on_ready(void *ctx, struct http_reply *r)
 {
-    int readiness = readiness_of(ctx);
+    struct degraded d = {.reply = r};
+    struct monitor *m = ctx;
+    int readiness = readiness_of(m);
 
-    if (readiness == SERVER_READY)
+    if (readiness == SERVER_READY) {
+        databases_each(m->server->databases, degraded_add, &d);
+        if (d.count > DEGRADED_SHOWN_MAX)
+            http_addf(r, "and %zu more\n", d.count - DEGRADED_SHOWN_MAX);
         return;
+    }
     r->code = 503;
     http_add(r, bytes_str(readiness == SERVER_STARTING ? "starting: databases are being opened\n" : "stopping\n"));
 }

@@ -175,7 +175,7 @@ static void signatures(void)
         check(state_signature_verify(bytes_of(out.public_key, out.public_key_len), bytes_of(out.signature, out.signature_len), bytes_str("defaultdb"),
                                      count - 1, &HASH_EMPTY),
               "signature");
-    printf("state signature verified     %8.0f ns\n", (now_ns() - begin) / (count / 10));
+    printf("state signature verified     %8.0f ns\n", (now_ns() - begin) / (double)(uint64_t)(count / 10));
     signer_close(signer);
     BIO_free(bio);
     EVP_PKEY_free(key);

@@ -61,23 +61,32 @@ static void warn_about_mode(struct server *s, const char *path)
 
 static enum status signer_load(struct server *s, struct err *err)
 {
-    const char *path = s->config->signing_key;
+    const char *path = s->config->signing_key, *advice;
     uint8_t *pem = NULL;
     struct err cause;
     size_t len = 0;
     enum status st;
+    bool is_read;
 
     if (path[0] == '\0')
         return ST_OK;
-    if ((st = vfs_read_all(s->runtime->vfs, path, KEY_FILE_BYTES_MAX, &pem, &len, &cause)) == ST_OK)
+    st = vfs_read_all(s->runtime->vfs, path, KEY_FILE_BYTES_MAX, &pem, &len, &cause);
+    if ((is_read = st == ST_OK))
         st = signer_open(bytes_of(pem, len), &s->signer, &cause);
     else if (st == ST_NOT_FOUND)
         err_set(&cause, st, 0, "open %s: no such file or directory", path);
     if (pem != NULL)
         explicit_bzero(pem, len);
     free(pem);
-    if (st != ST_OK)
-        return err_set(err, ST_INVALID, 0, "unable to configure the cryptographic signer: %s", cause.text);
+    if (st != ST_OK && !is_read)
+        return err_set(err, ST_INVALID, 0, "unable to configure the cryptographic signer: %s (--signingKey)", cause.text);
+    if (st != ST_OK) {
+        /* The published texts advise to use another function of a library: nothing a user can do. */
+        advice = strstr(cause.text, " (use ");
+        return err_set(err, ST_INVALID, 0,
+                       "unable to configure the cryptographic signer: %.60s: %.*s: an EC private key in SEC 1 form (BEGIN EC PRIVATE KEY) is wanted",
+                       path, advice != NULL ? (int)(advice - cause.text) : (int)strlen(cause.text), cause.text);
+    }
     warn_about_mode(s, path);
     return ST_OK;
 }

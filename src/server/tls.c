@@ -48,6 +48,10 @@ static const char *file_reason(char out[160])
         ERR_clear_error();
         return "there is none in it in PEM form";
     }
+    if (reason == ERR_R_INTERRUPTED_OR_CANCELLED) { /* tls_no_passphrase() */
+        ERR_clear_error();
+        return "it has a passphrase, and nobody is asked for one";
+    }
     if (ERR_SYSTEM_ERROR(code)) {
         ERR_clear_error();
         return strerror(reason);
@@ -78,7 +82,8 @@ static enum status identity_load(const struct tls_options *o, SSL_CTX *ctx, stru
     if (is_read && SSL_CTX_check_private_key(ctx) == 1)
         return ST_OK;
     ERR_clear_error();
-    return err_set(err, ST_INVALID, 0, "failed to read client certificate or private key: the server's certificate and the key %s do not belong together",
+    return err_set(err, ST_INVALID, 0,
+                   "failed to read client certificate or private key: the server's certificate and the key %s do not belong together",
                    path_end(o->pkey));
 }
 
