@@ -16,9 +16,11 @@ static _Atomic bool alloc_has_failed;
 void *__real_malloc(size_t len);
 void *__real_calloc(size_t count, size_t size);
 void *__real_realloc(void *p, size_t len);
+void *__real_pages_alloc(size_t len);
 void *__wrap_malloc(size_t len);
 void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *p, size_t len);
+void *__wrap_pages_alloc(size_t len);
 
 static inline void alloc_fail_arm(long n, bool all)
 {
@@ -47,5 +49,6 @@ static inline bool alloc_fails_now(void)
 void *__wrap_malloc(size_t len) { return alloc_fails_now() ? NULL : __real_malloc(len); }
 void *__wrap_calloc(size_t count, size_t size) { return alloc_fails_now() ? NULL : __real_calloc(count, size); }
 void *__wrap_realloc(void *p, size_t len) { return alloc_fails_now() ? NULL : __real_realloc(p, len); }
+void *__wrap_pages_alloc(size_t len) { return alloc_fails_now() ? NULL : __real_pages_alloc(len); }
 
 #endif

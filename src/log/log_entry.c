@@ -1,8 +1,9 @@
 /* Single entries by (tx id, entry index): the path of Get and Scan.
  *
- * The pin holds the block of the tx last read; entries of the same tx then cost no look-up at all. A large record is cached as a whole when it is
- * touched again soon (a small table of ids seen lately), up to RECORD_WARM_MAX; before that its meta is, and the value is read and checked alone. An
- * entry of a record whose key area is large too is read alone: head, two rows, key, value.
+ * The pin holds the block of the tx last read; entries of the same tx then cost no look-up at all. A record is cached as a whole when it is touched
+ * again soon (cache_is_warm()), up to RECORD_WARM_MAX. Before that a small one is read, checked and forgotten: reads all over a large log, which hardly
+ * ever come back to a record, would else push out what they share. Of a large one its meta is cached, and the value is read and checked alone. An entry
+ * of a record whose key area is large too is read alone: head, two rows, key, value.
  *
  * Who reads one tx and then a near one is taken to go on so (scans of keys that were written one after the other): small records of sealed segments
  * then come from pages of the file instead of each being kept by itself. Their checksums are verified at every use. */
@@ -12,14 +13,6 @@
 #include <stdlib.h>
 
 enum { LOG_PAGE_BYTES = 8192, NEAR_TXS = 32 };
-
-static bool ghost_seen(struct log *l, uint64_t tx_id)
-{
-    _Atomic uint64_t *slot = &l->ghosts[(tx_id * 0x9e3779b97f4a7c15u) >> 58];
-
-    static_assert(GHOST_SLOTS == 64, "six bits of the product");
-    return atomic_exchange_explicit(slot, tx_id, memory_order_relaxed) == tx_id;
-}
 
 /* tx_id stays: the next read may be a near one. */
 void log_pin_release(struct log *l, struct log_pin *pin) { cache_unpin_if(l, &pin->block); }
@@ -126,6 +119,28 @@ static enum status entry_alone(struct log *l, struct segment *s, const struct tx
     return ST_OK;
 }
 
+/* An entry of a small record that nothing keeps: checked, and copied into the arena. */
+static enum status entry_copied(const uint8_t *record, const struct tx_layout *x, uint32_t i, struct arena *arena, struct tx_entry *out,
+                                struct err *err)
+{
+    const struct cache_block whole = {.data = record, .len = x->record_len};
+    struct tx_row row;
+    uint8_t *buf;
+    enum status st;
+
+    if ((st = tx_meta_check(record, x, err)) != ST_OK || (st = tx_values_check(record, x, err)) != ST_OK ||
+        (st = entry_from_block(&whole, x, i, &row, out, err)) != ST_OK)
+        return st;
+    if ((buf = arena_alloc(arena, out->key.len + out->md.len + out->value.len)) == NULL)
+        return err_set(err, ST_NOMEM, 0, "no memory for an entry of %u bytes", row.value_len);
+    memcpy(buf, out->key.data, out->key.len + out->md.len); /* one behind the other in the record */
+    out->key.data = buf;
+    out->md.data = buf + out->key.len;
+    if (out->value.len > 0)
+        out->value.data = memcpy(buf + out->key.len + out->md.len, out->value.data, out->value.len);
+    return ST_OK;
+}
+
 /* The tx is not in the cache. Fills pin, or *is_alone and *out. */
 static enum status entry_miss(struct log *l, uint64_t tx_id, uint32_t i, bool nowait, bool want_value, struct arena *arena, struct log_pin *pin,
                               bool *is_alone, struct tx_entry *out, struct err *err)
@@ -142,10 +157,12 @@ static enum status entry_miss(struct log *l, uint64_t tx_id, uint32_t i, bool no
         return st;
     if ((st = head_read(l, s, tx_id, offset, end, nowait, head, end - offset <= sizeof head ? sizeof head : 4096, &have, &x, err)) != ST_OK)
         goto done;
-    if (x.record_len <= RECORD_WHOLE_MAX) {
+    if (x.record_len <= RECORD_WARM_MAX && cache_is_warm(l->cache, s->cache_id, tx_id)) {
         len = x.record_len;
-    } else if (x.record_len <= RECORD_WARM_MAX && ghost_seen(l, tx_id)) {
-        len = x.record_len;
+    } else if (x.record_len <= RECORD_WHOLE_MAX) {
+        *is_alone = true;
+        st = entry_copied(head, &x, i, arena, out, err);
+        goto done;
     } else if (x.values_at <= META_CACHE_MAX || !want_value) {
         len = x.values_at;
     } else {
@@ -224,10 +241,15 @@ static enum status pin_warm(struct log *l, uint64_t tx_id, bool nowait, struct l
     struct segment *s;
     enum status st;
 
-    if (x->record_len > RECORD_WARM_MAX || !ghost_seen(l, tx_id))
+    if (x->record_len > RECORD_WARM_MAX)
         return ST_OK;
     if ((st = log_locate(l, tx_id, nowait, &s, &offset, &end, err)) != ST_OK)
         return st;
+    if (!cache_is_warm(l->cache, s->cache_id, tx_id)) {
+        segment_unref(s);
+        return ST_OK;
+    }
+    cache_drop(l->cache, s->cache_id, tx_id); /* the record comes in place of its meta */
     /* Another generation than the block's has no values worth loading. */
     if (!s->values_removed && (st = block_load(l, s, x, offset, x->record_len, pin->block.data, pin->block.len, nowait, &block, err)) == ST_OK) {
         cache_unpin(l->cache, &pin->block);
@@ -256,6 +278,7 @@ enum status log_entry_read(struct log *l, uint64_t tx_id, uint32_t i, bool nowai
         if (!is_found && !pin_find(l, tx_id, pin)) {
             if ((st = entry_miss(l, tx_id, i, nowait, want_value, arena, pin, &is_alone, out, err)) != ST_OK)
                 return st;
+            pin->tx_id = tx_id;
             if (is_alone)
                 return want_value && out->is_value_gone ? value_is_gone(err) : ST_OK;
         }

@@ -31,7 +31,6 @@
 #define RECORD_WHOLE_MAX 16384u             /* records up to this length are cached as a whole */
 #define RECORD_WARM_MAX (1u << 20)          /* so are longer ones up to this length, when they are read again */
 #define META_CACHE_MAX 65536u
-#define GHOST_SLOTS 64u
 #define REPROVE_BYTES_MAX 512u
 
 /* --- segments in memory (segments.c) --- */
@@ -190,7 +189,6 @@ struct log {
     uint64_t zero_step;
     uint64_t zero_retry_at_ns; /* after running out of space */
 
-    _Atomic uint64_t ghosts[GHOST_SLOTS]; /* tx ids of large records read lately */
     _Atomic uint64_t bytes_written, frames_written, syncs, sync_ns_total, sync_ns_max, records_read;
 };
 

@@ -2,7 +2,8 @@
  *
  * What is cached, under the segment's cache id (each generation has its own, so blocks of a replaced one are never found again):
  *   whole   key = tx id             the record; all its checksums were verified when it was filled
- *   meta    key = tx id | META_KEY  a large record up to its value area; values are read one by one and checked by their entry CRC
+ *   meta    key = tx id             a large record up to its value area (the block is shorter than the record it tells of); values are read one by one
+ *                                   and checked by their entry CRC
  * Only txs at or below `published` are kept: ids above may be discarded and given out again. */
 #include "log/log_read.h"
 
@@ -95,19 +96,19 @@ enum status segment_read(struct log *l, struct segment *s, uint64_t offset, void
 
 bool block_find(struct log *l, const struct segment *s, uint64_t tx_id, struct cache_block *out)
 {
-    return cache_lookup(l->cache, s->cache_id, tx_id, out) || cache_lookup(l->cache, s->cache_id, tx_id | META_KEY, out);
+    return cache_lookup(l->cache, s->cache_id, tx_id, out);
 }
 
-static enum status block_put(struct log *l, const struct segment *s, uint64_t tx_id, uint64_t kind, const uint8_t *data, size_t len,
-                             struct cache_block *out, struct err *err)
+static enum status block_put(struct log *l, const struct segment *s, uint64_t tx_id, const uint8_t *data, size_t len, struct cache_block *out,
+                             struct err *err)
 {
     bool is_stable = tx_id <= log_published(l);
     uint64_t id = is_stable ? s->cache_id : cache_new_id(l->cache);
 
-    if (!cache_put(l->cache, id, tx_id | kind, data, len, out))
+    if (!cache_put(l->cache, id, tx_id, data, len, out))
         return err_set(err, ST_NOMEM, 0, "no memory for a record of %zu bytes", len);
     if (!is_stable)
-        cache_drop(l->cache, id, tx_id | kind);
+        cache_drop(l->cache, id, tx_id);
     return ST_OK;
 }
 
@@ -143,7 +144,7 @@ enum status block_load(struct log *l, struct segment *s, const struct tx_layout 
         goto done;
     if (len == x->record_len && (st = tx_values_check(buf, x, err)) != ST_OK)
         goto done;
-    st = block_put(l, s, x->tx_id, len == x->record_len ? 0 : META_KEY, buf, len, out, err);
+    st = block_put(l, s, x->tx_id, buf, len, out, err);
 done:
     free(whole);
     return st;

@@ -4,8 +4,6 @@
 
 #include "log/log_internal.h"
 
-#define META_KEY ((uint64_t)1 << 63)
-
 /* The layout of a head that was checked before (a cached block). */
 static inline void tx_layout_trusted(const uint8_t *p, struct tx_layout *x)
 {

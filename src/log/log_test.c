@@ -388,6 +388,43 @@ static void many_small_txs(void **state)
     vfs_memory_destroy(f.vfs);
 }
 
+/* A record that is read for the first time takes no room in the cache; one that is read again soon does, and is not read from the file a third time. */
+static void records_read_once_are_not_kept(void **state)
+{
+    enum { TXS = 1000, STEP = 50 };
+    struct cache_stats before, after;
+    struct log_pin pin = {0};
+    struct content c;
+    struct arena arena;
+    struct fixture f;
+    struct tx_entry e;
+
+    (void)state;
+    fixture_init(&f, vfs_memory_create());
+    arena_init(&arena, 4096, 0);
+    f.value_max = 100;
+    assert_int_equal(fixture_open(&f, true), ST_OK);
+    assert_int_equal(fixture_commit(&f, 1, TXS), ST_OK);
+    cache_stats(f.cache, &before);
+    for (unsigned round = 0; round < 3; round++) {
+        uint64_t read = atomic_load(&f.log->records_read);
+
+        for (uint64_t id = STEP; id <= TXS; id += STEP) {
+            content_make(&f, id, &c);
+            assert_int_equal(log_entry_read(f.log, id, 0, false, true, &arena, &pin, &e, &f.err), ST_OK);
+            assert_true(bytes_equal(e.key, c.entries[0].key) && bytes_equal(e.value, c.entries[0].value) && bytes_equal(e.md, c.entries[0].md));
+            content_free(&c);
+        }
+        log_pin_release(f.log, &pin);
+        cache_stats(f.cache, &after);
+        assert_int_equal(after.blocks - before.blocks, round == 0 ? 0 : TXS / STEP);
+        assert_int_equal(atomic_load(&f.log->records_read) - read, round == 2 ? 0 : TXS / STEP);
+    }
+    arena_free(&arena);
+    fixture_close(&f, true);
+    vfs_memory_destroy(f.vfs);
+}
+
 /* Scans read pages of the file: of a bad one the tx that is hit is named, its neighbours are served, and so is the tx itself once the file reads well again. */
 static void a_page_read_badly_is_not_kept(void **state)
 {
@@ -557,6 +594,7 @@ int main(void)
         cmocka_unit_test(large_txs),
         cmocka_unit_test(walking_and_times),
         cmocka_unit_test(many_small_txs),
+        cmocka_unit_test(records_read_once_are_not_kept),
         cmocka_unit_test(a_page_read_badly_is_not_kept),
         cmocka_unit_test(values_beyond_the_cache),
         cmocka_unit_test(discard_gives_ids_out_again),

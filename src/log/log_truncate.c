@@ -360,10 +360,6 @@ static void generation_switch(struct log *l, struct segment *old, struct segment
     pthread_mutex_lock(&l->write); /* log_stats() goes through the table under it */
     table_replace(l, new);
     pthread_mutex_unlock(&l->write);
-    for (uint64_t tx_id = t->first_tx_id; tx_id <= t->last_tx_id; tx_id++) {
-        cache_drop(l->cache, old->cache_id, tx_id);
-        cache_drop(l->cache, old->cache_id, tx_id | META_KEY);
-    }
     old->retired_next = l->retired;
     l->retired = old;
     segment_unref(old);

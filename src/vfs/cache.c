@@ -9,19 +9,21 @@
 
 #include "vfs/cache_shard.h"
 
-enum { SHARDS_MAX = 16, SHARD_CHUNKS_MIN = 8, CHUNKS_WANTED = 256 };
+enum { SHARDS_MAX = 32, SHARD_CHUNKS_MIN = 8, CHUNKS_WANTED = 512, GHOSTS_MIN = 64, BYTES_PER_GHOST = 4096 };
 
 struct cache {
     struct shard shards[SHARDS_MAX];
-    unsigned shard_count; /* power of two */
+    unsigned shard_count;     /* power of two */
+    _Atomic uint16_t *ghosts; /* of keys asked about by cache_is_warm(): a part of their hash */
+    size_t ghost_count;       /* power of two */
     struct budget *budget;
     _Atomic uint64_t next_id;
     struct cache_handles handles;
 };
 
-static struct shard *shard_of(struct cache *c, uint64_t hash) { return &c->shards[hash >> 60 & (c->shard_count - 1)]; }
+static struct shard *shard_of(struct cache *c, uint64_t hash) { return &c->shards[hash >> 59 & (c->shard_count - 1)]; }
 
-static_assert(SHARDS_MAX == 16, "shard_of() looks at four bits");
+static_assert(SHARDS_MAX == 32, "shard_of() looks at five bits");
 
 /* --- open and close --- */
 
@@ -40,6 +42,16 @@ static void shards_close(struct cache *c)
 {
     while (c->shard_count > 0)
         shard_free(&c->shards[--c->shard_count]);
+}
+
+static enum status ghosts_open(struct cache *c, size_t share, struct err *err)
+{
+    c->ghost_count = GHOSTS_MIN;
+    while (c->ghost_count * BYTES_PER_GHOST < share)
+        c->ghost_count *= 2;
+    if ((c->ghosts = calloc(c->ghost_count, sizeof *c->ghosts)) == NULL)
+        return err_set(err, ST_NOMEM, 0, "no memory for a cache");
+    return ST_OK;
 }
 
 static enum status shards_open(struct cache *c, struct budget *budget, struct err *err)
@@ -84,12 +96,13 @@ enum status cache_create(struct vfs *v, struct budget *budget, unsigned handles_
     atomic_init(&c->next_id, 1);
     if ((st = handles_init(&c->handles, v, handles_max, err)) != ST_OK)
         goto failed;
-    if ((st = shards_open(c, budget, err)) != ST_OK)
-        goto failed_shards;
+    if ((st = ghosts_open(c, budget->share[BUDGET_CACHE], err)) != ST_OK || (st = shards_open(c, budget, err)) != ST_OK)
+        goto failed_memory;
     budget_set_borrower(budget, reclaim, c);
     *out = c;
     return ST_OK;
-failed_shards:
+failed_memory:
+    free(c->ghosts);
     handles_destroy(&c->handles);
 failed:
     free(c);
@@ -103,6 +116,7 @@ void cache_destroy(struct cache *c)
     budget_set_borrower(c->budget, NULL, NULL);
     shards_close(c);
     handles_destroy(&c->handles);
+    free(c->ghosts);
     free(c);
 }
 
@@ -258,6 +272,14 @@ bool cache_put(struct cache *c, uint64_t id, uint64_t key, const void *data, siz
     else
         block_unref(c, b);
     return true;
+}
+
+bool cache_is_warm(struct cache *c, uint64_t id, uint64_t key)
+{
+    uint64_t hash = block_hash(id, key);
+    uint16_t mark = (uint16_t)(hash >> 40 | 1);
+
+    return atomic_exchange_explicit(&c->ghosts[hash & (c->ghost_count - 1)], mark, memory_order_relaxed) == mark;
 }
 
 void cache_unpin(struct cache *c, struct cache_block *b)

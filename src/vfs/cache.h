@@ -53,6 +53,9 @@ bool cache_lookup(struct cache *c, uint64_t id, uint64_t key, struct cache_block
 /* Offers a copy of data as block (id, key); silently not kept when memory is short. Then, if out is not NULL, pins it
  * (also when not kept in the table); false when even that failed for lack of memory. */
 bool cache_put(struct cache *c, uint64_t id, uint64_t key, const void *data, size_t len, struct cache_block *out);
+/* Whether the same was asked about (id, key) not long ago: for blocks that are worth their room only when they are wanted
+ * again. Some ten thousand questions are remembered, and few are taken for another. */
+bool cache_is_warm(struct cache *c, uint64_t id, uint64_t key);
 void cache_unpin(struct cache *c, struct cache_block *b);
 /* From now on the block is not found; who has it pinned keeps it. */
 void cache_drop(struct cache *c, uint64_t id, uint64_t key);

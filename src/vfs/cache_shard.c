@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/pages.h"
+
 #if defined(__SANITIZE_ADDRESS__)
 #define CACHE_ASAN 1
 #elif defined(__has_feature)
@@ -21,7 +23,7 @@
 #define UNPOISON(p, len) ((void)(p), (void)(len))
 #endif
 
-enum { UNIT = 16, PLACE_BITS = 14, SLOTS_MIN = 64, SOLO_FRACTION = 4, KEPT_FRACTION = 2, BLOCK_FRACTION = 4 };
+enum { UNIT = 16, PLACE_BITS = 14, SLOTS_MIN = 64, SOLO_FRACTION = 4, FREED_FRACTION = 8, BLOCK_FRACTION = 4 };
 
 struct chunk {
     struct chunk *newer, *older;
@@ -208,7 +210,7 @@ static struct chunk *chunk_new(struct shard *s, size_t len, bool is_solo)
     struct chunk *c;
     uint32_t number;
 
-    if (!number_find(s, &number) || (c = malloc(len)) == NULL)
+    if (!number_find(s, &number) || (c = pages_alloc(len)) == NULL)
         return NULL;
     *c = (struct chunk){.len = len, .fill = sizeof *c, .number = number, .is_solo = is_solo};
     POISON(c->data, len - sizeof *c);
@@ -226,7 +228,7 @@ static void chunk_drop(struct shard *s, struct chunk *c)
         s->filling = NULL;
     give(s, c->len);
     UNPOISON(c->data, c->len - sizeof *c);
-    free(c);
+    pages_free(c, c->len);
 }
 
 /* Asks for the slots of the chunk's blocks early, so that the misses overlap. False when a block is pinned. */
@@ -318,10 +320,11 @@ void shard_shrink(struct shard *s)
     while (s->bytes > most && chunk_evict(s)) {}
 }
 
-/* An ordinary chunk with room: a new one within the bound, else the oldest renewed. */
-static struct chunk *chunk_next(struct shard *s)
+/* An ordinary chunk with so much room: a new one within the bound, else the oldest renewed. */
+static struct chunk *chunk_next(struct shard *s, size_t room)
 {
     struct chunk *c = NULL;
+    size_t free_part;
 
     shard_shrink(s);
     if (s->bytes + s->chunk_bytes <= bytes_max(s) && (c = chunk_new(s, s->chunk_bytes, false)) != NULL)
@@ -333,7 +336,8 @@ static struct chunk *chunk_next(struct shard *s)
             return c;
     }
     if (c != NULL) {
-        chunk_renew(s, c, c->len / KEPT_FRACTION);
+        free_part = c->len / FREED_FRACTION;
+        chunk_renew(s, c, c->len - (room > free_part ? room : free_part));
         chunk_leave(s, c);
         chunk_enter(s, c);
     }
@@ -372,7 +376,7 @@ struct block *shard_reserve(struct shard *s, uint64_t id, uint64_t key, size_t l
 
     if (room > UINT32_MAX || room > s->chunk_bytes / SOLO_FRACTION)
         return room > UINT32_MAX ? NULL : reserve_solo(s, id, key, len, room);
-    if ((c == NULL || room > c->len - c->fill) && (c = s->filling = chunk_next(s)) == NULL)
+    if ((c == NULL || room > c->len - c->fill) && (c = s->filling = chunk_next(s, room)) == NULL)
         return NULL;
     return block_lay(c, id, key, len);
 }

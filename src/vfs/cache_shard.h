@@ -6,7 +6,7 @@
  *
  * Blocks are laid into the newest chunk. When the shard's bound allows no further chunk, the oldest one without pins is
  * renewed: blocks nobody looked up since they came (or since the last time) leave the table, the others move together at
- * its beginning, at most half of it, and the chunk is the newest again. So the memory of the shard is exactly its chunks and
+ * its beginning, at most 7/8 of it, and the chunk is the newest again. So the memory of the shard is exactly its chunks and
  * its table, whatever sizes of blocks come and go, and making room costs no allocation.
  *
  * A block has one reference for each pin. References are added under the lock of the shard only; so a block without, seen

@@ -348,6 +348,26 @@ static void clock_keeps_what_is_used(void **state)
     fixture_free(x);
 }
 
+static void warm_when_asked_again(void **state)
+{
+    enum { ASKED = 100000 };
+    struct fixture *x = fixture_new(1 << 20, 4, 0);
+    uint64_t id = cache_new_id(x->c), other = cache_new_id(x->c);
+    unsigned mistaken = 0;
+
+    (void)state;
+    for (uint64_t key = 1; key <= 3; key++)
+        assert_false(cache_is_warm(x->c, id, key));
+    for (uint64_t key = 1; key <= 3; key++)
+        assert_true(cache_is_warm(x->c, id, key));
+    assert_false(cache_is_warm(x->c, other, 1));
+    for (uint64_t key = 10; key < ASKED; key++) /* others, each once */
+        mistaken += cache_is_warm(x->c, id, key);
+    assert_true(mistaken < ASKED / 1000);
+    assert_false(cache_is_warm(x->c, id, 2)); /* forgotten meanwhile */
+    fixture_free(x);
+}
+
 static void put_and_drop(void **state)
 {
     struct fixture *x = fixture_new(20 * PAGE, 4, 0);
@@ -653,6 +673,7 @@ int main(void)
         cmocka_unit_test(all_sizes),
         cmocka_unit_test(borrows_and_gives_back),
         cmocka_unit_test(clock_keeps_what_is_used),
+        cmocka_unit_test(warm_when_asked_again),
         cmocka_unit_test(put_and_drop),
         cmocka_unit_test(handles_are_bounded),
         cmocka_unit_test(many_threads),
