@@ -64,7 +64,9 @@ def compact_stacks(text):
 class Server:
     """with Server(binary, flags) as s: s.port ... ; s.kill() and s.start() again keep the data directory."""
 
-    def __init__(self, binary, flags=(), keep=None):
+    def __init__(self, binary, flags=(), keep=None, env=None, files_max=None):
+        """env: more of the environment; files_max: how many files it may open."""
+        self.env, self.files_max = dict(os.environ, **(env or {})), files_max
         self.binary, self.flags = os.path.abspath(binary), list(flags)
         self.work = tempfile.TemporaryDirectory(prefix="immudb-test-")
         self.dir = keep or os.path.join(self.work.name, "data")
@@ -73,9 +75,10 @@ class Server:
         self.proc = None
 
     def start(self, timeout=20):
+        limited = ["sh", "-c", 'ulimit -n "$0" && exec "$@"', str(self.files_max)] if self.files_max is not None else []  # no preexec_fn: gRPC's threads do not bear it
         with open(self.log_path, "ab") as log:
-            self.proc = subprocess.Popen([self.binary, "--dir", self.dir, "--address", "127.0.0.1", "--port", str(self.port), "--metrics-server-port", str(self.metrics_port),
-                                          "--web-server=false", "--pgsql-server=false"] + self.flags, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            self.proc = subprocess.Popen(limited + [self.binary, "--dir", self.dir, "--address", "127.0.0.1", "--port", str(self.port), "--metrics-server-port", str(self.metrics_port),
+                                          "--web-server=false", "--pgsql-server=false"] + self.flags, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.env)
         end = time.time() + timeout
         while time.time() < end:
             if self.proc.poll() is not None:

@@ -137,7 +137,7 @@ class Runner:
 
 def threaded_tests():
     """Names of the tests that start threads, themselves or through what they test: thread sanitizer has nothing to say about the others."""
-    names = ["store/store", "store/tree_lag", "databases/databases", "databases/truncator", "observe/audit_log", "server/server", "http/http", "client/client", "migrate/importer"]
+    names = ["store/store", "store/waiting", "store/tree_lag", "databases/databases", "databases/truncator", "observe/audit_log", "server/server", "http/http", "client/client", "migrate/importer"]
     for path in sorted(glob.glob(os.path.join(ROOT, "src", "*", "*_test.c"))):
         with open(path, encoding="utf-8") as f:
             if "pthread_create" in f.read():
@@ -207,6 +207,7 @@ class Conformance:
         self.script("metrics and logs", "observe")
         self.script("who may call what", "permissions")
         self.script("Java SDK's flow", "java_flow")
+        self.script("files that are gone", "missing")
 
     def that_attack(self):
         self.script("golden gRPC transcripts, asan", "replay", "--fast", flavour="-asan")
@@ -222,6 +223,7 @@ class Conformance:
         self.script("immuadmin import", "import")
         self.script("linearizability", "linearizability", "--seconds", "20")
         self.script("full disk, no descriptors", "adversity")
+        self.script("large values, slow clients", "large")
         self.script("kill -9 rounds", "kill9", "--rounds", "50")
         self.script("kill -9 rounds, asynchronous", "kill9", "--rounds", "10", "--synced", "false")
 

@@ -4,6 +4,8 @@
 #include <assert.h>
 
 enum { SCAN_ARENA_CHUNK = 4096, PLAIN_PREFIX = 0x00 };
+#define INDEX_WAIT_NS 5000000000ull
+#define REBUILD_WAIT_NS 60000000000ull
 
 /* 0x00 || key. */
 static enum status store_key_of(struct bytes key, uint8_t out[SYSTEMDB_KEY_LEN_MAX + 1], struct err *err)
@@ -38,6 +40,20 @@ done:
 
 static enum status key_not_found(struct err *err) { return err_set(err, ST_NOT_FOUND, 0, "tbtree: key not found"); }
 
+/* The newest view, also while an index that was lost is rebuilt: an older one would not know users that there are. */
+static enum status newest_view(struct store *s, struct store_snapshot **out, struct err *err)
+{
+    enum status st = store_snapshot_open(s, 0, out, err);
+    struct store_state state;
+
+    if (st != ST_BUSY)
+        return st;
+    store_get_state(s, &state);
+    if ((st = store_wait(s, state.visible_tx_id, env_mono_ns(store_env(s)) + REBUILD_WAIT_NS, err)) != ST_OK)
+        return st;
+    return store_snapshot_open(s, 0, out, err);
+}
+
 enum status systemdb_get(struct store *s, struct bytes key, struct arena *arena, struct bytes *value, uint64_t *tx_id, struct err *err)
 {
     uint8_t store_key[SYSTEMDB_KEY_LEN_MAX + 1];
@@ -55,7 +71,7 @@ enum status systemdb_get(struct store *s, struct bytes key, struct arena *arena,
         return st;
     if (!store_index_key(bytes_of(store_key, key.len + 1), &ns, &index_key))
         return key_not_found(err);
-    if ((st = store_snapshot_open(s, 0, &snapshot, err)) != ST_OK)
+    if ((st = newest_view(s, &snapshot, err)) != ST_OK)
         goto done;
     st = index_get(store_snapshot_index(snapshot), ns, index_key, false, &version, NULL, err);
     if (st == ST_NOT_FOUND || (st == ST_OK && version.is_deleted)) {
@@ -99,8 +115,19 @@ static enum status entry_set(struct store_draft *draft, struct arena *arena, con
     return draft_set(draft, key, md, value, err);
 }
 
+/* It is written, so it has succeeded whatever comes of the waiting: an index that is being rebuilt knows of it later. */
+static void wait_indexed(struct store *s, uint64_t tx_id)
+{
+    uint64_t deadline_ns = env_mono_ns(store_env(s)) + INDEX_WAIT_NS;
+    struct err ignored;
+
+    if (store_wait(s, tx_id, deadline_ns, &ignored) != ST_OK)
+        env_log(store_env(s), LOG_WARN, "systemdb: tx %llu is written, but not in the index yet: %s", (unsigned long long)tx_id, ignored.text);
+}
+
+/* Whoever writes here holds up others who want to, and a worker. */
 static enum status commit_all(struct store *s, const struct systemdb_record *records, size_t count, const struct kv_metadata *md, struct bytes extra,
-                              struct err *err)
+                              const struct systemdb_caller *caller, struct err *err)
 {
     struct store_draft *draft = NULL, *submitted;
     struct store_result result;
@@ -116,11 +143,15 @@ static enum status commit_all(struct store *s, const struct systemdb_record *rec
             goto done;
     if (extra.len > 0)
         draft_set_extra(draft, extra);
+    draft_set_hasty(draft);
+    if (caller != NULL) {
+        draft_set_deadline(draft, caller->deadline_ns);
+        draft_set_cancel(draft, caller->is_cancelled, caller->ctx);
+    }
     submitted = draft;
     draft = NULL;
-    if ((st = store_commit(s, submitted, true, &result, err)) != ST_OK)
-        goto done;
-    st = store_wait(s, result.header.id, UINT64_MAX, err);
+    if ((st = store_commit(s, submitted, true, &result, err)) == ST_OK)
+        wait_indexed(s, result.header.id);
 done:
     if (draft != NULL)
         draft_free(draft);
@@ -128,22 +159,23 @@ done:
     return st;
 }
 
-enum status systemdb_put_all(struct store *s, const struct systemdb_record *records, size_t count, struct bytes extra, struct err *err)
+enum status systemdb_put_all(struct store *s, const struct systemdb_record *records, size_t count, struct bytes extra,
+                             const struct systemdb_caller *caller, struct err *err)
 {
     assert(count > 0 && count <= SYSTEMDB_RECORDS_MAX);
-    return commit_all(s, records, count, NULL, extra, err);
+    return commit_all(s, records, count, NULL, extra, caller, err);
 }
 
 enum status systemdb_put(struct store *s, struct bytes key, struct bytes value, struct bytes extra, struct err *err)
 {
-    return systemdb_put_all(s, &(struct systemdb_record){key, value}, 1, extra, err);
+    return systemdb_put_all(s, &(struct systemdb_record){key, value}, 1, extra, NULL, err);
 }
 
 enum status systemdb_delete(struct store *s, struct bytes key, struct err *err)
 {
     const struct kv_metadata deleted = {.is_deleted = true};
 
-    return commit_all(s, &(struct systemdb_record){.key = key}, 1, &deleted, bytes_of(NULL, 0), err);
+    return commit_all(s, &(struct systemdb_record){.key = key}, 1, &deleted, bytes_of(NULL, 0), NULL, err);
 }
 
 enum status systemdb_scan(struct store *s, struct bytes prefix,
@@ -159,7 +191,7 @@ enum status systemdb_scan(struct store *s, struct bytes prefix,
     enum status st;
 
     arena_init(&arena, SCAN_ARENA_CHUNK, 0);
-    if ((st = store_snapshot_open(s, 0, &snapshot, err)) != ST_OK)
+    if ((st = newest_view(s, &snapshot, err)) != ST_OK)
         goto done;
     if ((st = index_scan_open(store_snapshot_index(snapshot), &o, &cursor, err)) != ST_OK)
         goto done;

@@ -18,11 +18,19 @@ struct systemdb_record {
 
 /* The value is allocated in the arena. ST_NOT_FOUND "tbtree: key not found" also for deleted ones. */
 MUST_USE enum status systemdb_get(struct store *s, struct bytes key, struct arena *arena, struct bytes *value, uint64_t *tx_id, struct err *err);
-/* One tx with one entry; returns once it is durable and indexed. extra: tx metadata, may be empty. */
+/* For whom something is written: nothing is once the deadline (env_mono_ns) has passed or is_cancelled says so. */
+struct systemdb_caller {
+    uint64_t deadline_ns;
+    bool (*is_cancelled)(void *ctx);
+    void *ctx;
+};
+/* One tx with one entry; returns once it is durable and indexed (while the index is being rebuilt, after some seconds at the latest). Any failure:
+ * nothing was written; so there is no waiting for space, ST_NO_SPACE comes at once. extra: tx metadata, may be empty. */
 MUST_USE enum status systemdb_put(struct store *s, struct bytes key, struct bytes value, struct bytes extra, struct err *err);
-/* The same with several entries, at most SYSTEMDB_RECORDS_MAX, in one tx. */
+/* The same with several entries, at most SYSTEMDB_RECORDS_MAX, in one tx. caller: may be NULL. */
 #define SYSTEMDB_RECORDS_MAX 2
-MUST_USE enum status systemdb_put_all(struct store *s, const struct systemdb_record *records, size_t count, struct bytes extra, struct err *err);
+MUST_USE enum status systemdb_put_all(struct store *s, const struct systemdb_record *records, size_t count, struct bytes extra,
+                                      const struct systemdb_caller *caller, struct err *err);
 /* One tx with a deletion mark. */
 MUST_USE enum status systemdb_delete(struct store *s, struct bytes key, struct err *err);
 /* Calls visit for each live record whose key begins with prefix, in key order; key (with its prefix) and value are borrowed for the call. visit

@@ -314,7 +314,14 @@ enum status users_any_other(struct users *u, bool *out, struct err *err)
 void users_change_begin(struct users *u) { pthread_mutex_lock(&u->change); }
 void users_change_end(struct users *u) { pthread_mutex_unlock(&u->change); }
 
+enum status users_writable(struct users *u, struct err *err) { return store_has_room(u->systemdb, err); }
+
 enum status users_put(struct users *u, struct user_record *record, struct bytes extra, struct err *err)
+{
+    return users_put_for(u, record, extra, NULL, err);
+}
+
+enum status users_put_for(struct users *u, struct user_record *record, struct bytes extra, const struct systemdb_caller *caller, struct err *err)
 {
     uint8_t user_key[1 + USER_NAME_LEN_MAX], verifier_key[1 + USER_NAME_LEN_MAX];
     struct json_text json = {0}, verifier = {0};
@@ -329,9 +336,10 @@ enum status users_put(struct users *u, struct user_record *record, struct bytes 
     entries[0] = (struct systemdb_record){bytes_of(user_key, key_of(SYSTEMDB_USER_PREFIX, name, user_key)), bytes_of(json.text, json.len)};
     entries[1] = (struct systemdb_record){bytes_of(verifier_key, key_of(SYSTEMDB_VERIFIER_PREFIX, name, verifier_key)),
                                           bytes_of(verifier.text, verifier.len)};
-    if ((st = systemdb_put_all(u->systemdb, entries, record->scram_is_new ? 2 : 1, extra, err)) != ST_OK)
+    if ((st = systemdb_put_all(u->systemdb, entries, record->scram_is_new ? 2 : 1, extra, caller, err)) != ST_OK)
         goto done;
-    st = install(u, record, &user, err);
+    /* One that was known has its room; of a new one the record is read when it is wanted. What is written stays so. */
+    (void)install(u, record, &user, NULL);
 done:
     json_text_free(&verifier);
     json_text_free(&json);

@@ -39,8 +39,15 @@ MUST_USE enum status users_any_other(struct users *u, bool *out, struct err *err
 /* One change at a time: read the record, copy, change, put. */
 void users_change_begin(struct users *u);
 void users_change_end(struct users *u);
-/* Writes the record (takes the caller's reference, also on failure) and makes it the current one. extra: tx metadata. */
+/* Writes the record (takes the caller's reference, also on failure) and makes it the current one. extra: tx metadata. When it fails nothing
+ * was written. */
 MUST_USE enum status users_put(struct users *u, struct user_record *record, struct bytes extra, struct err *err);
+/* The same for a caller who may give up before: then nothing is written. */
+struct systemdb_caller; /* auth/systemdb.h */
+MUST_USE enum status users_put_for(struct users *u, struct user_record *record, struct bytes extra, const struct systemdb_caller *caller,
+                                   struct err *err);
+/* ST_NO_SPACE or ST_NOMEM: users cannot be written now, as somebody found out just before. For those who have work to do first. */
+MUST_USE enum status users_writable(struct users *u, struct err *err);
 /* A password was right, and record (as it was then) has no verifier of it: makes and writes one, unless the password was changed meanwhile. Nobody
  * has to log in again. Tried once per user, silently: a replica, for instance, cannot write. Blocking, about 10 ms. */
 void users_add_verifier(struct users *u, struct user *user, const struct user_record *record, struct bytes password);

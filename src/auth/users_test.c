@@ -1,5 +1,6 @@
 /* Users over a system database in memory: what is written survives reopening, changes move the epoch at once, logins are counted and keys die with the
- * last, lists come in order, a broken record fails the list, concurrent look-ups during changes see one record or the other. */
+ * last, lists come in order, a broken record fails the list, concurrent look-ups during changes see one record or the other. Nothing is written for who
+ * has given up, nor on a full disk, which is told at once. */
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -75,6 +76,58 @@ static enum status collect(void *ctx, const struct user_record *r, struct err *e
     (void)err;
     snprintf(n->text + strlen(n->text), sizeof n->text - strlen(n->text), "%s ", r->name);
     return ST_OK;
+}
+
+static bool yes(void *ctx)
+{
+    (void)ctx;
+    return true;
+}
+
+static struct user_record *record_named(struct fixture *f, const char *name)
+{
+    struct user_record *r = user_record_create(bytes_str(name));
+
+    assert_non_null(r);
+    assert_int_equal(password_hash(&f->env, bytes_str("pw"), 4, r->hash, NULL), ST_OK);
+    return r;
+}
+
+static void test_written_or_not(void **state)
+{
+    const struct systemdb_caller late = {.deadline_ns = 1}, gone = {.deadline_ns = UINT64_MAX, .is_cancelled = yes},
+                                 patient = {.deadline_ns = UINT64_MAX};
+    static const char *const names[] = {"first", "second", "late", "gone", "refused"};
+    struct fixture *f = fixture_open(4);
+    struct sessions_options s = {.env = &f->env, .sessions_max = 1};
+    struct users *users = f->auth->users;
+    struct user *user;
+    struct err err;
+    uint64_t begun_ns;
+
+    (void)state;
+    assert_int_equal(users_put_for(users, record_named(f, "late"), bytes_of(NULL, 0), &late, &err), ST_TIMEOUT);
+    assert_int_equal(users_put_for(users, record_named(f, "gone"), bytes_of(NULL, 0), &gone, &err), ST_CANCELLED);
+    assert_int_equal(users_put_for(users, record_named(f, "first"), bytes_of(NULL, 0), &patient, &err), ST_OK);
+    assert_int_equal(users_writable(users, &err), ST_OK);
+    vfs_memory_set_capacity(f->vfs, 1);
+    begun_ns = env_mono_ns(env_system());
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(users_put_for(users, record_named(f, "refused"), bytes_of(NULL, 0), &patient, &err), ST_NO_SPACE);
+        assert_string_equal(err.text, "no space left on device: database systemdb cannot be written");
+        assert_int_equal(users_writable(users, &err), ST_NO_SPACE);
+    }
+    assert_true(env_mono_ns(env_system()) - begun_ns < UINT64_C(5000000000));
+    vfs_memory_set_capacity(f->vfs, 0);
+    assert_int_equal(users_put_for(users, record_named(f, "second"), bytes_of(NULL, 0), &patient, &err), ST_OK);
+    assert_int_equal(users_writable(users, &err), ST_OK);
+    auth_close(f->auth);
+    store_close(f->store);
+    fixture_open_store(f);
+    assert_int_equal(auth_open(f->store, &s, &(struct auth_options){.login_threads = 1}, &f->auth, NULL), ST_OK);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(users_find(f->auth->users, bytes_str(names[i]), true, &user, NULL, NULL), i < 2 ? ST_OK : ST_NOT_FOUND);
+    fixture_close(f);
 }
 
 static void test_list(void **state)
@@ -217,8 +270,9 @@ static void test_threads(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_find),   cmocka_unit_test(test_reopen),      cmocka_unit_test(test_list),
-                                       cmocka_unit_test(test_logins), cmocka_unit_test(test_token_cache), cmocka_unit_test(test_threads)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_find),   cmocka_unit_test(test_written_or_not), cmocka_unit_test(test_reopen),
+                                       cmocka_unit_test(test_list),   cmocka_unit_test(test_logins),         cmocka_unit_test(test_token_cache),
+                                       cmocka_unit_test(test_threads)};
 
     return cmocka_run_group_tests_name("users", tests, NULL, NULL);
 }

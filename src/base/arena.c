@@ -233,6 +233,34 @@ static void chunks_free(struct arena *a, struct arena_chunk *keep)
     a->at = a->end = NULL;
 }
 
+/* From chunk on, up to but without `upto`. */
+static void chunks_free_upto(struct arena *a, struct arena_chunk *chunk, const struct arena_chunk *upto)
+{
+    struct arena_chunk *next;
+
+    for (; chunk != upto; chunk = next) {
+        next = chunk->next;
+        used_sub(a, chunk->bytes);
+        free(chunk);
+    }
+}
+
+struct arena_mark arena_mark(const struct arena *a) { return (struct arena_mark){a->chunks, a->chunks == NULL ? NULL : a->chunks->next, a->at}; }
+
+void arena_rewind(struct arena *a, struct arena_mark mark)
+{
+    /* Newer chunks lie in front of the marked one, and, those with one allocation each, right behind it. */
+    chunks_free_upto(a, a->chunks, mark.chunks);
+    a->chunks = mark.chunks;
+    a->at = a->end = NULL;
+    if (mark.chunks == NULL)
+        return;
+    chunks_free_upto(a, mark.chunks->next, mark.behind);
+    mark.chunks->next = mark.behind;
+    a->at = mark.at;
+    a->end = (uint8_t *)mark.chunks + mark.chunks->bytes;
+}
+
 void arena_reset(struct arena *a)
 {
     struct arena_chunk *keep = NULL;

@@ -40,6 +40,13 @@ void *arena_array(struct arena *a, size_t count, size_t size);
 struct bytes arena_copy(struct arena *a, struct bytes b);
 /* NUL-terminated copy. */
 char *arena_str(struct arena *a, struct bytes b);
+/* Where the arena stands, to come back to: what was allocated afterwards becomes invalid then, what before must not have grown meanwhile. */
+struct arena_mark {
+    struct arena_chunk *chunks, *behind;
+    uint8_t *at;
+};
+struct arena_mark arena_mark(const struct arena *a);
+void arena_rewind(struct arena *a, struct arena_mark mark);
 /* Everything allocated so far becomes invalid; one ordinary chunk is kept. */
 void arena_reset(struct arena *a);
 /* Gives all memory back; the arena may be used again. */

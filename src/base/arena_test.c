@@ -222,11 +222,53 @@ static void growing(void **state)
     assert_int_equal(a.bytes_used, 0);
 }
 
+/* What was there at the mark stays, what came after it is given back to the byte, wherever it was put. */
+static void coming_back(void **state)
+{
+    uint64_t seed = 11;
+
+    (void)state;
+    for (int round = 0; round < 300; round++) {
+        struct arena a;
+        struct arena_mark mark;
+        uint8_t *kept[20];
+        size_t count = test_random(&seed) % 20, used;
+
+        arena_init(&a, 256, 0);
+        for (size_t i = 0; i < count; i++) {
+            kept[i] = arena_alloc(&a, 1 + i * 37);
+            memset(kept[i], (int)i, 1 + i * 37);
+        }
+        mark = arena_mark(&a);
+        used = a.bytes_used;
+        for (int again = 0; again < 3; again++) {
+            uint8_t *big = arena_alloc(&a, 700);
+
+            for (size_t n = test_random(&seed) % 30; n > 0; n--) {
+                size_t len = test_random(&seed) % 5 == 0 ? 1000 : test_random(&seed) % 200;
+                uint8_t *p = arena_alloc(&a, len);
+
+                assert_non_null(p);
+                if (len > 0)
+                    memset(p, 0xee, len);
+            }
+            assert_non_null(arena_grow(&a, big, 700, 5000));
+            arena_rewind(&a, mark);
+            assert_int_equal(a.bytes_used, used);
+            for (size_t i = 0; i < count; i++)
+                for (size_t k = 0; k < 1 + i * 37; k++)
+                    assert_int_equal(kept[i][k], i);
+        }
+        arena_free(&a);
+        assert_int_equal(a.bytes_used, 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pieces_do_not_overlap), cmocka_unit_test(bound_holds),        cmocka_unit_test(copies),
-        cmocka_unit_test(failing_allocations),   cmocka_unit_test(the_meter_is_exact), cmocka_unit_test(growing),
+        cmocka_unit_test(pieces_do_not_overlap), cmocka_unit_test(bound_holds), cmocka_unit_test(copies),      cmocka_unit_test(failing_allocations),
+        cmocka_unit_test(the_meter_is_exact),    cmocka_unit_test(growing),     cmocka_unit_test(coming_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,6 +15,8 @@
 #include "config/toml.h"
 
 enum { PATH_MAX_LEN = 4096, VALUE_LEN_MAX = 65536 };
+#define MEMORY_LIMIT_MIN (INT64_C(16) << 20)
+#define MEMORY_PER_MESSAGE 8 /* a quarter of the limit is for requests, half of that for uploads */
 
 static char **text_at(struct config *c, const struct flag *f) { return (char **)(void *)((char *)c + f->offset); }
 static bool *bool_at(struct config *c, const struct flag *f) { return (bool *)(void *)((char *)c + f->offset); }
@@ -511,6 +513,18 @@ static void warn_about_idle_options(struct config *c)
         warn(c, "--clientcas %.200s has no effect without --mtls: no client is asked for a certificate", c->clientcas);
 }
 
+/* Messages beyond what uploads may hold are taken all the same, one at a time. */
+static void warn_about_memory(struct config *c)
+{
+    int64_t whole = c->max_recv_msg_size * MEMORY_PER_MESSAGE;
+
+    if (c->memory_limit != 0 && c->memory_limit < whole)
+        warn(
+            c,
+            "--memory-limit %lld holds no message of --max-recv-msg-size (%lld bytes): such messages are taken one at a time, and go beyond the limit by their size; from %lld on they do not",
+            (long long)c->memory_limit, (long long)c->max_recv_msg_size, (long long)whole);
+}
+
 /* Rules between options. */
 static enum status check(const struct config *c, struct err *err)
 {
@@ -520,6 +534,9 @@ static enum status check(const struct config *c, struct err *err)
         return err_set(err, ST_INVALID, 0, "invalid argument \"%.60s\" for \"--audit-log-events\" flag: all, write or admin", c->audit_log_events);
     if (c->log_rotation_age != 0 && c->log_rotation_age < (int64_t)60 * 1000000000)
         return err_set(err, ST_INVALID, 0, "log rotation age must be greater than 1m0s");
+    if (c->memory_limit != 0 && c->memory_limit < MEMORY_LIMIT_MIN)
+        return err_set(err, ST_INVALID, 0, "invalid argument \"%lld\" for \"--memory-limit\" flag: at least %lld (16M), or 0",
+                       (long long)c->memory_limit, (long long)MEMORY_LIMIT_MIN);
     if (c->maintenance && c->auth)
         return err_set(err, ST_INVALID, 0, "authentication must be disabled when restoring systemdb");
     if (c->admin_password[0] == '\0')
@@ -548,6 +565,7 @@ enum status config_load(const struct config_input *in, struct config **out, stru
     if (st == ST_OK && (st = check(c, err)) == ST_OK) {
         warn_about_later_parts(c);
         warn_about_idle_options(c);
+        warn_about_memory(c);
     }
 done:
     if (st == ST_NOMEM) {

@@ -1,5 +1,8 @@
 /* Making, changing, loading, unloading and deleting databases, and reading which ones there are at start.
  *
+ * Making: the folder is made with a mark in it, then the record in systemdb, then the database, then the mark goes (folders.h). What fails is undone in
+ * the way of a deletion; where not even that succeeds, for lack of space maybe, the mark stays: the name is free until the next start, which finishes the
+ * creation.
  * Deleting: the folder is renamed to .deleted-NAME, the deletion mark is committed in systemdb, then the folder goes. After a crash in between the
  * scan finds .deleted-NAME: with a live record the folder gets its name back (nothing was acknowledged), without one it is removed. */
 #include "databases/databases_internal.h"
@@ -13,11 +16,12 @@
 #include "config/logger.h"
 
 static const uint64_t UNLOAD_PATIENCE_NS = 10ull * 1000000000;
-enum { FOLDERS_MAX = 2 * DATABASES_MAX };
 
 static struct vfs *vfs_of(const struct databases *d) { return d->options.runtime->vfs; }
 
 /* --- settings --- */
+
+static enum status replica_error(struct err *err) { return err_set(err, ST_READ_ONLY, 0, "database is read-only because it's a replica"); }
 
 static size_t record_key(const char *name, uint8_t out[DATABASE_NAME_LEN_MAX + 1])
 {
@@ -53,7 +57,7 @@ enum status settings_record_put(struct databases *d, const struct database_setti
     enum status st;
 
     if (database_is_replica(d->systemdb))
-        return err_set(err, ST_READ_ONLY, 0, "database is read-only because it's a replica");
+        return replica_error(err);
     if ((st = settings_encode(s, &json, err)) == ST_OK)
         st = systemdb_put(d->systemdb->store, bytes_of(key, record_key(s->database, key)), bytes_of(json.text, json.len), bytes_of(NULL, 0), err);
     json_text_free(&json);
@@ -80,28 +84,85 @@ static void settings_install(struct database *db, const struct database_settings
 
 /* --- administration --- */
 
+/* The folder of a creation that failed; it is marked, or empty. has_record: its record may be in systemdb. */
+static void creation_undo(struct databases *d, const char *name, bool has_record)
+{
+    uint8_t key[DATABASE_NAME_LEN_MAX + 1];
+    char path[PATH_BYTES_MAX], grave[PATH_BYTES_MAX];
+    struct vfs *vfs = vfs_of(d);
+    struct err err;
+    enum status st;
+
+    if ((st = database_path(d, "", name, path, &err)) != ST_OK || (st = database_path(d, DELETED_PREFIX, name, grave, &err)) != ST_OK ||
+        ((st = vfs_remove_tree(vfs, grave, &err)) != ST_OK && st != ST_NOT_FOUND) || /* of an earlier one */
+        (st = vfs->ops->rename(vfs, path, grave, &err)) != ST_OK || (st = vfs->ops->sync_dir(vfs, d->dir, &err)) != ST_OK)
+        goto done;
+    if (has_record && (st = systemdb_delete(d->systemdb->store, bytes_of(key, record_key(name, key)), &err)) != ST_OK) {
+        (void)vfs->ops->rename(vfs, grave, path, NULL); /* else the next start does it */
+        goto done;
+    }
+    if ((st = vfs_remove_tree(vfs, grave, &err)) == ST_OK)
+        st = vfs->ops->sync_dir(vfs, d->dir, &err);
+done:
+    if (st != ST_OK && st != ST_NOT_FOUND)
+        LOG_WARN_AT(d->options.logger, "database '%s': what is left of its creation, which failed, stays until the next one or the next start: %s",
+                    name, err.text);
+}
+
+/* Under change, the folder marked. It is listed last: nobody sees what may have to be undone. */
+static enum status create_marked(struct databases *d, const struct database_settings *settings, struct database **out, struct err *err)
+{
+    bool has_record = false;
+    struct database *db = NULL;
+    enum status st;
+
+    if (databases_count(d) >= DATABASES_MAX) {
+        st = err_set(err, ST_LIMIT, 0, "at most %d databases", DATABASES_MAX);
+        goto done;
+    }
+    if ((st = database_make(d, settings, false, &db, err)) != ST_OK)
+        goto done;
+    has_record = true; /* or not: a write that failed may have got there */
+    if ((st = settings_record_put(d, settings, err)) != ST_OK)
+        goto done;
+    pthread_mutex_lock(&db->latch);
+    if ((st = absence_forget(vfs_of(d), d->dir, db->name, err)) == ST_OK && (st = database_open_store(db, true, err)) == ST_OK &&
+        (st = database_list(db, err)) != ST_OK) {
+        enum status closed = database_close_store(db, DATABASE_CLOSED, UINT64_MAX, NULL);
+
+        assert(closed == ST_OK);
+    }
+    pthread_mutex_unlock(&db->latch);
+    if (st != ST_OK)
+        goto done;
+    *out = db;
+    db = NULL;
+done:
+    database_free(db);
+    if (st != ST_OK)
+        creation_undo(d, settings->database, has_record);
+    return st;
+}
+
 enum status databases_create(struct databases *d, const struct database_settings *settings, struct database **out, struct err *err)
 {
-    struct database *db = NULL;
+    const char *name = settings->database;
     enum status st;
 
     *out = NULL;
     pthread_mutex_lock(&d->change);
-    if (databases_find(d, bytes_str(settings->database)) != NULL) {
+    if (databases_find(d, bytes_str(name)) != NULL)
         st = err_set(err, ST_EXISTS, 0, "database already exists");
-        goto done;
-    }
-    if ((st = settings_record_put(d, settings, err)) != ST_OK || (st = database_add(d, settings, false, &db, err)) != ST_OK)
-        goto done;
-    pthread_mutex_lock(&db->latch);
-    if (atomic_load_explicit(&db->state, memory_order_seq_cst) == DATABASE_CLOSED) /* nobody was faster */
-        st = database_open_store(db, true, err);
-    pthread_mutex_unlock(&db->latch);
-    if (st == ST_OK) {
+    else if (database_is_replica(d->systemdb))
+        st = replica_error(err);
+    else if (!folder_is_marked(vfs_of(d), d->dir, name) && !folder_is_free(vfs_of(d), d->dir, name))
+        st = err_set(err, ST_EXISTS, 0, "database already exists: the folder '%s' in the data folder holds files", name);
+    else if ((st = folder_mark(vfs_of(d), d->dir, name, err)) != ST_OK)
+        creation_undo(d, name, false);
+    else
+        st = create_marked(d, settings, out, err);
+    if (st == ST_OK)
         databases_set_multiple(d);
-        *out = db;
-    }
-done:
     pthread_mutex_unlock(&d->change);
     if (st == ST_OK)
         databases_tidy(d, atomic_load_explicit(&d->now_s, memory_order_relaxed));
@@ -124,9 +185,14 @@ enum status databases_adopt(struct databases *d, const char *name, struct databa
         if ((st = database_add(d, &settings, false, &db, err)) != ST_OK)
             return st;
     }
+    d->was_adopting = true;
     pthread_mutex_lock(&db->latch);
-    if (atomic_load_explicit(&db->state, memory_order_seq_cst) == DATABASE_CLOSED)
-        st = database_open_store(db, !is_database_folder(d, name), err);
+    if (atomic_load_explicit(&db->state, memory_order_seq_cst) == DATABASE_CLOSED) {
+        bool is_new = !database_is_permanent(db) && folder_is_free(vfs_of(d), d->dir, name);
+
+        if (!is_new || (st = folder_mark(vfs_of(d), d->dir, name, err)) == ST_OK)
+            st = database_open_store(db, false, err);
+    }
     if (st == ST_OK)
         st = database_pin(db, false, err);
     pthread_mutex_unlock(&db->latch);
@@ -199,21 +265,24 @@ static enum status delete_unloaded(struct databases *d, struct database *db, str
     char path[PATH_BYTES_MAX], grave[PATH_BYTES_MAX];
     struct vfs *vfs = vfs_of(d);
     struct err cleanup;
-    enum status st;
+    enum status st, back;
 
     if (database_is_replica(d->systemdb))
-        return err_set(err, ST_READ_ONLY, 0, "database is read-only because it's a replica");
+        return replica_error(err);
     if ((st = database_path(d, "", db->name, path, err)) != ST_OK || (st = database_path(d, DELETED_PREFIX, db->name, grave, err)) != ST_OK)
         return st;
-    if ((st = vfs->ops->rename(vfs, path, grave, err)) != ST_OK || (st = vfs->ops->sync_dir(vfs, d->dir, err)) != ST_OK)
+    if ((st = vfs_remove_tree(vfs, grave, err)) != ST_OK && st != ST_NOT_FOUND) /* of a creation that failed */
+        return st;
+    /* One that lost its folder can be deleted all the same. */
+    if (((st = vfs->ops->rename(vfs, path, grave, err)) != ST_OK && st != ST_NOT_FOUND) || (st = vfs->ops->sync_dir(vfs, d->dir, err)) != ST_OK)
         return st;
     if ((st = systemdb_delete(d->systemdb->store, bytes_of(key, record_key(db->name, key)), err)) != ST_OK) {
-        if (vfs->ops->rename(vfs, grave, path, &cleanup) != ST_OK)
+        if ((back = vfs->ops->rename(vfs, grave, path, &cleanup)) != ST_OK && back != ST_NOT_FOUND)
             LOG_ERROR_AT(d->options.logger, "database '%s': its folder stays %s until the next start: %s", db->name, grave, cleanup.text);
         return st;
     }
     atomic_store_explicit(&db->state, DATABASE_DELETED, memory_order_seq_cst);
-    if (vfs_remove_tree(vfs, grave, &cleanup) != ST_OK || vfs->ops->sync_dir(vfs, d->dir, &cleanup) != ST_OK)
+    if (((back = vfs_remove_tree(vfs, grave, &cleanup)) != ST_OK && back != ST_NOT_FOUND) || vfs->ops->sync_dir(vfs, d->dir, &cleanup) != ST_OK)
         LOG_WARN_AT(d->options.logger, "database '%s' is deleted, its folder is removed at the next start: %s", db->name, cleanup.text);
     return ST_OK;
 }
@@ -238,35 +307,6 @@ enum status database_delete(struct database *db, struct err *err)
 
 /* --- which databases there are --- */
 
-struct folders {
-    char **names;
-    size_t count, room;
-    bool failed;
-};
-
-static bool folder_visit(void *ctx, const char *name, bool is_dir)
-{
-    struct folders *f = ctx;
-    char **bigger;
-
-    if (!is_dir)
-        return true;
-    if (f->count == f->room) {
-        f->room = f->room == 0 ? 64 : f->room * 2;
-        if (f->room > FOLDERS_MAX || (bigger = realloc(f->names, f->room * sizeof *bigger)) == NULL) {
-            f->failed = true;
-            return false;
-        }
-        f->names = bigger;
-    }
-    if ((f->names[f->count] = strdup(name)) == NULL) {
-        f->failed = true;
-        return false;
-    }
-    f->count++;
-    return true;
-}
-
 static int name_order(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
 /* A deletion that a crash interrupted. */
@@ -281,7 +321,7 @@ static enum status finish_deletion(struct databases *d, const char *name, struct
     if ((st = database_path(d, "", name, path, err)) != ST_OK || (st = database_path(d, DELETED_PREFIX, name, grave, err)) != ST_OK)
         return st;
     st = settings_record_get(d, name, &s, err);
-    if (st == ST_NOT_FOUND) {
+    if (st == ST_NOT_FOUND || folder_exists(vfs_of(d), d->dir, name)) {
         LOG_INFO_AT(d->options.logger, "database '%s' was deleted, removing its folder", name);
         st = vfs_remove_tree(vfs_of(d), grave, err);
     } else {
@@ -291,24 +331,32 @@ static enum status finish_deletion(struct databases *d, const char *name, struct
     return st == ST_OK ? vfs_of(d)->ops->sync_dir(vfs_of(d), d->dir, err) : st;
 }
 
-/* What a creation that was cut off leaves behind is none: it is made again. (Should a log have lost all but its end mark, its opening says so.) */
-static bool stop_at_first(void *ctx, const char *name, bool is_dir)
-{
-    size_t len = strlen(name);
-
-    if (is_dir || strcmp(name, "END") == 0 || (len >= 4 && strcmp(name + len - 4, ".tmp") == 0))
-        return true;
-    *(bool *)ctx = true;
-    return false;
-}
-
 /* Does the folder hold a database? */
-bool is_database_folder(struct databases *d, const char *name)
-{
-    char path[PATH_BYTES_MAX];
-    bool any = false;
+bool is_database_folder(struct databases *d, const char *name) { return folder_has_log(vfs_of(d), d->dir, name); }
 
-    return vfs_path(path, NULL, d->dir, "%s/log", name) == ST_OK && vfs_of(d)->ops->list(vfs_of(d), path, stop_at_first, &any, NULL) == ST_OK && any;
+/* A folder without a log. */
+static enum status folder_without_log(struct databases *d, const char *name, struct err *err)
+{
+    bool is_marked = folder_is_marked(vfs_of(d), d->dir, name);
+    struct database_settings s;
+    char path[PATH_BYTES_MAX];
+    enum status st;
+
+    if (strlen(name) <= DATABASE_NAME_LEN_MAX && database_name_check(bytes_str(name), NULL) == ST_OK) {
+        if ((st = settings_record_get(d, name, &s, err)) != ST_NOT_FOUND)
+            return st == ST_INVALID || st == ST_CORRUPT ? ST_OK : st; /* lost_databases_add() takes it */
+        if (is_marked && folder_is_free(vfs_of(d), d->dir, name)) {
+            LOG_INFO_AT(d->options.logger, "database '%s': its creation was cut off before it was acknowledged, its folder is removed", name);
+            if ((st = database_path(d, "", name, path, err)) == ST_OK && (st = vfs_remove_tree(vfs_of(d), path, err)) == ST_OK)
+                st = vfs_of(d)->ops->sync_dir(vfs_of(d), d->dir, err);
+            return st;
+        }
+    }
+    if (folder_has_trace(vfs_of(d), d->dir, name))
+        LOG_ERROR_AT(d->options.logger, "folder '%s' in the data folder is that of a database, but holds no log: it is left alone", name);
+    else
+        LOG_WARN_AT(d->options.logger, "folder '%s' in the data folder holds no database: it is left alone", name);
+    return ST_OK;
 }
 
 static enum status folder_add(struct databases *d, const char *name, struct err *err)
@@ -317,12 +365,11 @@ static enum status folder_add(struct databases *d, const char *name, struct err 
     struct database *db;
     enum status st;
 
-    if (database_name_is_reserved(name) || name[0] == '.' || (strcmp(name, d->options.config->logdir) == 0 && !is_database_folder(d, name)))
+    if (database_name_is_reserved(name) || name[0] == '.' || databases_find(d, bytes_str(name)) != NULL ||
+        (strcmp(name, d->options.config->logdir) == 0 && !is_database_folder(d, name)))
         return ST_OK;
-    if (strlen(name) > DATABASE_NAME_LEN_MAX || database_name_check(bytes_str(name), NULL) != ST_OK || !is_database_folder(d, name)) {
-        LOG_WARN_AT(d->options.logger, "folder '%s' in the data folder holds no database: it is left alone", name);
-        return ST_OK;
-    }
+    if (strlen(name) > DATABASE_NAME_LEN_MAX || database_name_check(bytes_str(name), NULL) != ST_OK || !is_database_folder(d, name))
+        return folder_without_log(d, name, err);
     if (database_is_replica(d->systemdb))
         return ST_OK; /* systemdb follows a primary: only the two permanent databases are loaded */
     if ((st = settings_record_get(d, name, &s, err)) == ST_NOT_FOUND) {
@@ -344,22 +391,41 @@ static enum status folder_add(struct databases *d, const char *name, struct err 
     return ST_OK;
 }
 
+/* Those without a log are named at the start, not only when somebody asks for them. */
+static void lost_tell_all(struct databases *d)
+{
+    size_t count = databases_count(d);
+    struct err err;
+
+    for (size_t i = 1; i < count; i++) {
+        struct database *db = databases_by_number(d, (int64_t)i);
+
+        if (folder_has_log(vfs_of(d), d->dir, db->name) || folder_is_marked(vfs_of(d), d->dir, db->name))
+            continue;
+        pthread_mutex_lock(&db->latch);
+        if (atomic_load(&db->state) == DATABASE_CLOSED) {
+            (void)!database_open_store(db, false, &err); /* says why it cannot */
+        } else {
+            (void)err_set(&err, ST_NOT_FOUND, 0, "there is no log");
+            (void)lost_error(db, &err);
+            LOG_ERROR_AT(d->options.logger, "%s", err.text);
+        }
+        pthread_mutex_unlock(&db->latch);
+    }
+}
+
 enum status databases_scan(struct databases *d, struct err *err)
 {
-    struct folders f = {0};
+    struct folders f;
     enum status st;
     size_t i;
 
-    if ((st = vfs_of(d)->ops->list(vfs_of(d), d->dir, folder_visit, &f, err)) != ST_OK)
-        goto done;
-    if (f.failed) {
-        st = err_set(err, ST_NOMEM, 0, "reading the data folder: out of memory");
-        goto done;
-    }
+    if ((st = folders_list(vfs_of(d), d->dir, &f, err)) != ST_OK)
+        return st;
     for (i = 0; i < f.count && st == ST_OK; i++) {
         if (strncmp(f.names[i], DELETED_PREFIX, strlen(DELETED_PREFIX)) == 0) {
             st = finish_deletion(d, f.names[i] + strlen(DELETED_PREFIX), err);
-            if (st == ST_OK && is_database_folder(d, f.names[i] + strlen(DELETED_PREFIX))) /* it got its name back */
+            if (st == ST_OK && folder_exists(vfs_of(d), d->dir, f.names[i] + strlen(DELETED_PREFIX))) /* it got its name back */
                 memmove(f.names[i], f.names[i] + strlen(DELETED_PREFIX), strlen(f.names[i]) - strlen(DELETED_PREFIX) + 1);
         }
     }
@@ -367,14 +433,13 @@ enum status databases_scan(struct databases *d, struct err *err)
         qsort(f.names, f.count, sizeof *f.names, name_order);
     for (i = 0; i < f.count && st == ST_OK; i++)
         st = folder_add(d, f.names[i], err);
-    if (st == ST_OK) {
+    if (st == ST_OK && (st = lost_databases_add(d, err)) == ST_OK) {
         if (databases_count(d) > 1)
             databases_set_multiple(d);
         databases_counts_load(d);
+        d->was_scanned = true;
+        lost_tell_all(d);
     }
-done:
-    for (i = 0; i < f.count; i++)
-        free(f.names[i]);
-    free(f.names);
+    folders_free(&f);
     return st;
 }

@@ -9,7 +9,7 @@
 #include "config/config.h"
 #include "config/logger.h"
 
-static const uint64_t PATIENCE_FOREVER = UINT64_MAX;
+static const uint64_t PATIENCE_FOREVER = UINT64_MAX, TELL_AGAIN_NS = 60ull * 1000000000;
 enum { SYSTEMDB_MEMTABLE_BYTES = 1 << 20 };
 
 struct store *database_store(struct database *db) { return db->store; }
@@ -29,7 +29,10 @@ struct store *databases_systemdb(struct databases *d) { return d->systemdb->stor
 bool databases_is_single(struct databases *d) { return !atomic_load_explicit(&d->is_multiple, memory_order_relaxed); }
 void databases_set_multiple(struct databases *d) { atomic_store_explicit(&d->is_multiple, true, memory_order_relaxed); }
 size_t databases_count(struct databases *d) { return atomic_load_explicit(&d->count, memory_order_acquire); }
-size_t databases_open_count(struct databases *d) { return atomic_load_explicit(&d->open_count, memory_order_relaxed) + 2; }
+size_t databases_open_count(struct databases *d)
+{
+    return atomic_load_explicit(&d->open_count, memory_order_relaxed) + 1 + (state_of(d->defaultdb) == DATABASE_OPEN ? 1 : 0);
+}
 
 int64_t database_last_request_ms(const struct database *db) { return atomic_load_explicit(&mutable(db)->last_request_ms, memory_order_relaxed); }
 static void touch(struct database *db)
@@ -80,7 +83,7 @@ struct database *databases_by_number(struct databases *d, int64_t number)
     return atomic_load_explicit(&d->by_number[number], memory_order_acquire);
 }
 
-static void database_free(struct database *db)
+void database_free(struct database *db)
 {
     if (db == NULL)
         return;
@@ -89,10 +92,9 @@ static void database_free(struct database *db)
     free(db);
 }
 
-enum status database_add(struct databases *d, const struct database_settings *settings, bool is_systemdb, struct database **out, struct err *err)
+enum status database_make(struct databases *d, const struct database_settings *settings, bool is_systemdb, struct database **out, struct err *err)
 {
     struct database *db = calloc(1, sizeof *db);
-    size_t bucket = bucket_of(bytes_str(settings->database)), count;
 
     *out = NULL;
     if (db == NULL || pthread_mutex_init(&db->latch, NULL) != 0 || pthread_mutex_init(&db->settings_lock, NULL) != 0) {
@@ -106,13 +108,21 @@ enum status database_add(struct databases *d, const struct database_settings *se
     atomic_init(&db->has_retention, settings->retention_period_ms > 0);
     atomic_init(&db->state, DATABASE_CLOSED);
     atomic_init(&db->last_request_ms, RECORD_TIME_NEVER_S * INT64_C(1000));
-    db->number = DATABASE_NUMBER_SYSTEMDB;
+    db->number = is_systemdb ? DATABASE_NUMBER_SYSTEMDB : (int64_t)databases_count(d);
+    *out = db;
+    return ST_OK;
+}
+
+enum status database_list(struct database *db, struct err *err)
+{
+    struct databases *d = db->owner;
+    size_t bucket = bucket_of(bytes_str(db->name)), count;
+
     pthread_mutex_lock(&d->lock);
-    if (!is_systemdb) {
+    if (!database_is_systemdb(db)) {
         count = databases_count(d);
         if (count >= DATABASES_MAX) {
             pthread_mutex_unlock(&d->lock);
-            database_free(db);
             return err_set(err, ST_LIMIT, 0, "at most %d databases", DATABASES_MAX);
         }
         db->number = (int64_t)count;
@@ -122,8 +132,18 @@ enum status database_add(struct databases *d, const struct database_settings *se
     db->next = d->buckets[bucket];
     d->buckets[bucket] = db;
     pthread_mutex_unlock(&d->lock);
-    *out = db;
     return ST_OK;
+}
+
+enum status database_add(struct databases *d, const struct database_settings *settings, bool is_systemdb, struct database **out, struct err *err)
+{
+    enum status st = database_make(d, settings, is_systemdb, out, err);
+
+    if (st == ST_OK && (st = database_list(*out, err)) != ST_OK) {
+        database_free(*out);
+        *out = NULL;
+    }
+    return st;
 }
 
 void databases_each(struct databases *d, bool (*visit)(void *ctx, struct database *db), void *ctx)
@@ -146,11 +166,25 @@ enum status database_path(const struct databases *d, const char *prefix, const c
     return vfs_path(out, err, d->dir, "%s%s", prefix, name);
 }
 
+/* At each try, which may be at each call: the log gets a line now and then. */
+static void refusal_tell(struct database *db, const struct err *why)
+{
+    struct databases *d = db->owner;
+    uint64_t now_ns = env_mono_ns(d->options.env);
+
+    if (db->refused_ns != 0 && now_ns - db->refused_ns < TELL_AGAIN_NS)
+        return;
+    db->refused_ns = now_ns;
+    LOG_ERROR_AT(d->options.logger, "database '%s' could not be opened: %s", db->name, why->text);
+}
+
 enum status database_open_store(struct database *db, bool create, struct err *err)
 {
     struct databases *d = db->owner;
+    struct vfs *vfs = d->options.runtime->vfs;
+    bool is_marked = folder_is_marked(vfs, d->dir, db->name);
     const struct database_settings *s = &db->settings;
-    struct store_options o = {.runtime = d->options.runtime, .create = create};
+    struct store_options o = {.runtime = d->options.runtime, .create = create || is_marked};
     struct store_health health;
     char path[PATH_BYTES_MAX];
     enum status st;
@@ -168,12 +202,21 @@ enum status database_open_store(struct database *db, bool create, struct err *er
     o.read_set_max = (uint32_t)s->mvcc_read_set_limit;
     if (database_is_systemdb(db))
         o.memtable_bytes_max = SYSTEMDB_MEMTABLE_BYTES;
-    counts_forget(db);
-    LOG_INFO_AT(d->options.logger, "%s database '%s' {replica = %s}...", create ? "creating" : "opening", db->name, s->replica ? "true" : "false");
-    if ((st = store_open(&o, &db->store, err)) != ST_OK) {
-        LOG_ERROR_AT(d->options.logger, "database '%s' could not be opened: %s", db->name, err->text);
+    if (db->refused_ns == 0)
+        LOG_INFO_AT(d->options.logger, "%s database '%s' {replica = %s}...", create ? "creating" : "opening", db->name,
+                    s->replica ? "true" : "false");
+    if ((st = store_open(&o, &db->store, err)) == ST_OK && is_marked && (st = folder_unmark(vfs, d->dir, db->name, err)) != ST_OK) {
+        store_close(db->store);
+        db->store = NULL;
+    }
+    if ((st == ST_CORRUPT || st == ST_NOT_FOUND) && !folder_has_log(vfs, d->dir, db->name))
+        st = lost_error(db, err);
+    if (st != ST_OK) {
+        refusal_tell(db, err);
         return st;
     }
+    db->refused_ns = 0;
+    counts_forget(db);
     if (!database_is_permanent(db))
         atomic_fetch_add_explicit(&d->open_count, 1, memory_order_relaxed);
     atomic_store_explicit(&db->last_used_s, atomic_load_explicit(&d->now_s, memory_order_relaxed), memory_order_relaxed);
@@ -314,18 +357,36 @@ enum status databases_pin_number(struct databases *d, int64_t number, struct dat
 /* --- start and stop --- */
 
 /* systemdb or defaultdb: settings from defaults and server options at every start. */
-static enum status open_permanent(struct databases *d, const char *name, bool is_systemdb, struct database **out, struct err *err)
+static enum status add_permanent(struct databases *d, const char *name, bool is_systemdb, struct database **out, struct err *err)
 {
     const struct config *c = d->options.config;
     struct database_settings s;
-    enum status st;
 
     settings_defaults(&s, name);
     s.replica = c->replication_is_replica;
     memcpy(s.created_by, "systemdb", sizeof "systemdb");
-    if ((st = database_add(d, &s, is_systemdb, out, err)) != ST_OK)
+    return database_add(d, &s, is_systemdb, out, err);
+}
+
+/* Without systemdb nobody can be let in. A damaged defaultdb stays closed, or open for reading, and the others go on. */
+static enum status open_permanent(struct databases *d, struct err *err)
+{
+    bool create = false, is_forced = false;
+    struct store_health health;
+    struct store_state state;
+    struct err why;
+    enum status st;
+
+    if ((st = add_permanent(d, "systemdb", true, &d->systemdb, err)) != ST_OK ||
+        (st = add_permanent(d, "defaultdb", false, &d->defaultdb, err)) != ST_OK ||
+        (st = systemdb_may_be_made(d, &create, &is_forced, err)) != ST_OK || (st = database_open_store(d->systemdb, create, err)) != ST_OK)
         return st;
-    return database_open_store(*out, !is_database_folder(d, name), err);
+    store_health(d->systemdb->store, &health);
+    store_get_state(d->systemdb->store, &state);
+    if (health.kind == STORE_READ_ONLY_DAMAGED && state.visible_tx_id == 0)
+        return err_set(err, ST_CORRUPT, 0, "systemdb is damaged, no user can be read from it: %s", health.text);
+    st = database_open_store(d->defaultdb, defaultdb_may_be_made(d, create, is_forced), &why);
+    return st == ST_OK || st == ST_CORRUPT ? ST_OK : err_set(err, st, why.os_errno, "%s", why.text);
 }
 
 enum status databases_open(const struct databases_options *o, struct databases **out, struct err *err)
@@ -343,8 +404,7 @@ enum status databases_open(const struct databases_options *o, struct databases *
     }
     d->options = *o;
     d->dir = o->config->dir;
-    if ((st = open_permanent(d, "systemdb", true, &d->systemdb, err)) != ST_OK ||
-        (st = open_permanent(d, "defaultdb", false, &d->defaultdb, err)) != ST_OK) {
+    if ((st = open_permanent(d, err)) != ST_OK) {
         databases_close(d);
         return st;
     }
@@ -359,6 +419,8 @@ void databases_close(struct databases *d)
 
     if (d == NULL)
         return;
+    if (d->was_adopting && !d->was_scanned)
+        absences_note(d);
     /* systemdb goes last: the others' settings live there. */
     for (i = databases_count(d) + 1; i-- > 0;) {
         db = i == 0 ? d->systemdb : databases_by_number(d, (int64_t)i - 1);
@@ -369,7 +431,8 @@ void databases_close(struct databases *d)
             pthread_mutex_unlock(&db->latch);
         }
     }
-    databases_counts_save(d, true);
+    if (d->was_scanned || d->was_adopting) /* else it knows less than the file */
+        databases_counts_save(d, true);
     for (i = 0; i < DATABASE_BUCKETS; i++) {
         for (db = d->buckets[i]; db != NULL; db = next) {
             next = db->next;

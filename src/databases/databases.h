@@ -2,7 +2,8 @@
  *
  * A database has a stable number in this process and its struct lives until databases_close(): both may be remembered (sessions, tokens). It is
  * pinned while a call uses its store; sessions do not pin. States: closed (opened at first use, closed again by least use), open, unloaded by the
- * administrator, deleted. One bad database never stops another. systemdb and defaultdb always exist and stay open.
+ * administrator, deleted. One bad database never stops another. systemdb and defaultdb always exist and stay open; a defaultdb that is damaged is
+ * tried again at each use. One that lost its log is never made anew (folders.h): it stays closed and says what it lost.
  *
  * Locks: databases.lock (the list; short) and the latch of a database (opening, closing, settings; held across both). A latch is never taken under
  * the lock. Pinning an open database takes neither: one atomic addition and one load. */
@@ -32,7 +33,8 @@ struct databases_options {
     bool (*let_go)(void *ctx, const struct database *db);
     void *ctx;
 };
-/* Opens systemdb and defaultdb (made when missing) and reads which others there are. */
+/* Opens systemdb and defaultdb; they are made at the first start of a data folder. ST_CORRUPT: systemdb is gone (and --force-admin-password not given), or
+ * no user can be read from it. */
 MUST_USE enum status databases_open(const struct databases_options *o, struct databases **out, struct err *err);
 /* Writes the settings records that are missing and counts databases for single-database mode: after systemdb has its first record. */
 MUST_USE enum status databases_scan(struct databases *d, struct err *err);
@@ -71,7 +73,7 @@ size_t databases_open_count(struct databases *d);
 /* --- administration; blocking, workers only. user: who asks --- */
 /* A copy of the settings; their time of creation is now for systemdb and defaultdb. */
 void database_settings_get(struct database *db, struct database_settings *out);
-/* Record in systemdb first, then the folder. ST_EXISTS "database already exists". */
+/* ST_EXISTS "database already exists"; also when files are in the way. After any failure there is no such database, and the name is free. */
 MUST_USE enum status databases_create(struct databases *d, const struct database_settings *settings, struct database **out, struct err *err);
 /* Pins a database whose settings record came from elsewhere (systemdb was imported); its folder is made when missing, nothing is written to systemdb.
  * For importing: every transaction commits at once, synchronous replication or not. Before databases_scan(), which is not called then. */

@@ -4,7 +4,8 @@
  * thousands of databases for a list. The file is written when counts have changed, and at a clean stop:
  *
  *   immudb databases.counts 2 EPOCH      EPOCH: "clean", or the boot during which the file was written
- *   NAME TXS BYTES STAMP                 one line for each closed database; STAMP: time of the last opening, ns, 0 = not known
+ *   NAME TXS BYTES STAMP                 one line for each closed database (at a clean stop defaultdb is one, too); STAMP: time of the last opening,
+ *                                        ns, 0 = not known
  *
  * A database that was opened after its line was written has another stamp (opening rewrites LOCK): then the line is not believed. After the crash
  * of the machine stamps may be lost, so the whole file is believed only when it is a clean stop's or of the running boot. */
@@ -103,12 +104,15 @@ void counts_forget(struct database *db)
 /* Of a database that is not open. What comes from the file is checked at the first question. */
 static bool counts_are_known(struct database *db)
 {
+    int64_t stamp;
+
     if (!atomic_load_explicit(&db->has_counts, memory_order_acquire))
         return false;
     if (!atomic_load_explicit(&db->counts_are_hearsay, memory_order_relaxed))
         return true;
-    if (atomic_load_explicit(&db->stamp_ns, memory_order_relaxed) != folder_stamp(db)) {
-        counts_forget(db);
+    if ((stamp = folder_stamp(db)) != atomic_load_explicit(&db->stamp_ns, memory_order_relaxed)) {
+        if (stamp != 0) /* without a folder they are all that is known of it */
+            counts_forget(db);
         return false;
     }
     atomic_store_explicit(&db->counts_are_hearsay, false, memory_order_relaxed);
@@ -200,10 +204,10 @@ void databases_counts_save(struct databases *d, bool is_clean)
     if (!is_clean)
         boot_id(epoch);
     len = (size_t)snprintf(text, room, HEAD "%s\n", epoch[0] != '\0' ? epoch : "-");
-    for (i = 1; i < count; i++) {
+    for (i = 0; i < count; i++) {
         struct database *db = databases_by_number(d, (int64_t)i);
 
-        if (!database_exists(db) || !atomic_load_explicit(&db->has_counts, memory_order_acquire))
+        if (!database_exists(db) || atomic_load(&db->state) == DATABASE_OPEN || !atomic_load_explicit(&db->has_counts, memory_order_acquire))
             continue;
         len += (size_t)snprintf(text + len, room - len, "%s %" PRIu64 " %" PRIu64 " %" PRId64 "\n", db->name, atomic_load(&db->txs),
                                 atomic_load(&db->disk_bytes), atomic_load(&db->stamp_ns));
@@ -221,7 +225,7 @@ void databases_counts_keep(struct databases *d)
         databases_counts_save(d, false);
 }
 
-/* One line, without its end. */
+/* One line, without its end. Of one that is open it says nothing any more. */
 static void line_take(struct databases *d, const char *line, bool is_clean)
 {
     char name[DATABASE_NAME_LEN_MAX + 1];
@@ -230,7 +234,7 @@ static void line_take(struct databases *d, const char *line, bool is_clean)
     int64_t stamp;
 
     if (sscanf(line, "%128s %" SCNu64 " %" SCNu64 " %" SCNd64, name, &txs, &bytes, &stamp) != 4 || (stamp == 0 && !is_clean) ||
-        (db = databases_find(d, bytes_str(name))) == NULL)
+        (db = databases_find(d, bytes_str(name))) == NULL || atomic_load(&db->state) == DATABASE_OPEN)
         return;
     atomic_store_explicit(&db->txs, txs, memory_order_relaxed);
     atomic_store_explicit(&db->disk_bytes, bytes, memory_order_relaxed);
@@ -262,16 +266,32 @@ static void lines_take(struct databases *d, char *text, size_t len)
     }
 }
 
-void databases_counts_load(struct databases *d)
+static bool file_take(struct databases *d)
 {
     char path[PATH_BYTES_MAX];
     uint8_t *text = NULL;
     size_t len;
 
     if (vfs_path(path, NULL, d->dir, "databases.counts") != ST_OK || vfs_read_all(vfs_of(d), path, COUNTS_BYTES_MAX, &text, &len, NULL) != ST_OK)
-        return;
+        return false;
     lines_take(d, (char *)text, len);
     free(text);
+    return true;
+}
+
+bool counts_last_known(struct database *db, uint64_t *txs)
+{
+    /* Before the scan only the two permanent ones are listed: theirs are the only lines that find somebody. */
+    if (!db->owner->was_scanned && !atomic_load_explicit(&db->has_counts, memory_order_acquire))
+        (void)file_take(db->owner);
+    *txs = atomic_load_explicit(&db->txs, memory_order_relaxed);
+    return atomic_load_explicit(&db->has_counts, memory_order_acquire);
+}
+
+void databases_counts_load(struct databases *d)
+{
+    if (!file_take(d))
+        return;
     /* From now on it is no clean stop's any more: on disk before anything changes. */
     databases_counts_save(d, false);
 }

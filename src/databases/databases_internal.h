@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "databases/databases.h"
+#include "databases/folders.h"
 #include "vfs/vfs.h"
 
 enum database_state {
@@ -28,6 +29,7 @@ struct database {
     struct store *store;          /* while open */
     _Atomic uint64_t last_used_s; /* by the housekeeper's clock */
     _Atomic int64_t last_request_ms;
+    uint64_t refused_ns; /* under the latch: when the log last said that it cannot be opened */
     _Atomic bool is_replica;
     pthread_mutex_t settings_lock; /* leaf; guards settings */
     struct database_settings settings;
@@ -59,16 +61,24 @@ struct databases {
     _Atomic(struct database *) *by_number; /* DATABASES_MAX; never shrinks */
     _Atomic size_t count;
     _Atomic size_t open_count; /* systemdb and defaultdb not counted */
+    bool was_adopting, was_scanned;
     _Atomic bool is_multiple;
     _Atomic uint64_t now_s;
     _Atomic bool counts_changed; /* since the file was written */
     struct database *systemdb, *defaultdb;
 };
 
-/* Adds a database to the list, closed. ST_LIMIT above DATABASES_MAX. */
+/* A database that is not listed yet, closed; to be listed next. */
+MUST_USE enum status database_make(struct databases *d, const struct database_settings *settings, bool is_systemdb, struct database **out,
+                                   struct err *err);
+/* Adds it to the list. ST_LIMIT above DATABASES_MAX: it is still the caller's. */
+MUST_USE enum status database_list(struct database *db, struct err *err);
+/* One that was not listed. */
+void database_free(struct database *db);
+/* Makes a database and lists it. */
 MUST_USE enum status database_add(struct databases *d, const struct database_settings *settings, bool is_systemdb, struct database **out,
                                   struct err *err);
-/* Under the latch. */
+/* Under the latch. create: it may be made empty when it has no log; so may one that is marked as being made (folders.h), whose mark goes then. */
 MUST_USE enum status database_open_store(struct database *db, bool create, struct err *err);
 /* Under the latch; waits for pins. ST_BUSY when they stay. */
 MUST_USE enum status database_close_store(struct database *db, enum database_state next, uint64_t patience_ns, struct err *err);
@@ -78,7 +88,19 @@ MUST_USE enum status database_path(const struct databases *d, const char *prefix
 bool is_database_folder(struct databases *d, const char *name);
 MUST_USE enum status settings_record_get(struct databases *d, const char *name, struct database_settings *out, struct err *err);
 MUST_USE enum status settings_record_put(struct databases *d, const struct database_settings *s, struct err *err);
+/* lost.c */
+/* What to say of a database without a log, instead of what its opening said: what is missing, what was acknowledged. ST_CORRUPT. */
+enum status lost_error(struct database *db, struct err *err);
+/* systemdb and defaultdb at the start: *create tells whether they may be made now. ST_CORRUPT: systemdb is lost. */
+MUST_USE enum status systemdb_may_be_made(struct databases *d, bool *create, bool *is_forced, struct err *err);
+bool defaultdb_may_be_made(struct databases *d, bool systemdb_is_new, bool systemdb_is_forced);
+/* Adds the databases that systemdb has a record of and that are not in the folder: closed, and saying so. */
+MUST_USE enum status lost_databases_add(struct databases *d, struct err *err);
+/* After an import: what systemdb has a record of and was left out is noted as absent. */
+void absences_note(struct databases *d);
 /* databases_counts.c */
+/* Txs of a database as the file or the last closing tells; false: nobody knows. */
+bool counts_last_known(struct database *db, uint64_t *txs);
 /* Notes the counts of a store that is about to be closed (before) and of its folder (after), forgets them when it is opened. Under the latch. */
 void counts_note_store(struct database *db);
 void counts_note_folder(struct database *db);
@@ -87,6 +109,5 @@ void counts_forget(struct database *db);
 void databases_counts_load(struct databases *d);
 /* is_clean: the last time before the server ends. */
 void databases_counts_save(struct databases *d, bool is_clean);
-#define DELETED_PREFIX ".deleted-"
 
 #endif

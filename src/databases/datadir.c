@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "databases/folders.h"
 
 enum { ID_BYTES = 12, LOCK_TEXT_MAX = 16 };
 
@@ -99,9 +100,9 @@ static enum status lock(struct datadir *d, struct err *err)
     if (st != ST_OK)
         return st;
     len = snprintf(text, sizeof text, "%ld", (long)getpid());
-    if ((st = d->lock->ops->truncate(d->lock, 0, err)) != ST_OK)
-        return st;
-    return vfs_write_at(d->lock, 0, text, (size_t)len, err);
+    if ((st = d->lock->ops->truncate(d->lock, 0, err)) == ST_OK)
+        st = vfs_write_at(d->lock, 0, text, (size_t)len, err);
+    return st == ST_NO_SPACE ? ST_OK : st; /* the number is for people; a full disk is no reason not to serve what is there */
 }
 
 enum status datadir_open(struct vfs *vfs, const char *path, struct datadir *out, struct err *err)
@@ -137,6 +138,24 @@ static enum status identifier_read(struct datadir *d, const char *path, struct e
     return st;
 }
 
+/* The first start: from here on until they are made, systemdb and defaultdb may be missing. The identifier, once it is there, says that the marks were. */
+static enum status begin(struct datadir *d, const struct env *env, struct err *err)
+{
+    bool is_new = false;
+    enum status st;
+
+    if ((st = data_folder_is_new(d->vfs, d->path, &is_new, err)) != ST_OK)
+        return st;
+    if (!is_new) {
+        env_log(env, LOG_WARN,
+                "immudb.identifier is missing in %s, which is no new data folder: a new one is made, clients take this for another server", d->path);
+        return ST_OK;
+    }
+    if (!folder_has_log(d->vfs, d->path, "systemdb") && (st = folder_mark(d->vfs, d->path, "systemdb", err)) != ST_OK)
+        return st;
+    return folder_has_log(d->vfs, d->path, "defaultdb") ? ST_OK : folder_mark(d->vfs, d->path, "defaultdb", err);
+}
+
 enum status datadir_identify(struct datadir *d, const struct env *env, struct err *err)
 {
     char path[PATH_BYTES_MAX];
@@ -145,7 +164,7 @@ enum status datadir_identify(struct datadir *d, const struct env *env, struct er
     if ((st = vfs_path(path, err, d->path, "immudb.identifier")) != ST_OK)
         return st;
     st = identifier_read(d, path, err);
-    if (st == ST_NOT_FOUND) {
+    if (st == ST_NOT_FOUND && (st = begin(d, env, err)) == ST_OK) {
         env_random(env, d->identifier, ID_BYTES);
         store_u32be(d->identifier, (uint32_t)env_wall_s(env));
         st = vfs_replace(d->vfs, d->path, path, d->identifier, ID_BYTES, err);

@@ -8,6 +8,7 @@
 #include "config/config.h"
 #include "databases/databases.h"
 #include "handlers/handlers.h"
+#include "handlers/txs.h"
 #include "request/prelude.h"
 #include "request/server_parts.h"
 #include "schema.pb-c.h"
@@ -207,6 +208,7 @@ void handle_open_session_v2(struct request *rq)
 void handle_close_session(struct request *rq)
 {
     session_end(rq->server->auth->sessions, rq->session);
+    txs_end_session(rq->server->txs, rq->session); /* before the answer: what they held is free for others then */
     request_reply_empty(rq);
 }
 

@@ -1,19 +1,20 @@
 /* exportTx, streamExportTx, replicateTx: transactions as they are, out and in.
  *
  * Exports and imports run on a worker. What has to wait (for a tx that is not there yet, for the predecessor of an import) holds no
- * thread meanwhile: a timer looks again, first soon, then less often. */
+ * thread meanwhile: a timer looks again, first soon, then less often. Large values of an exported transaction stay in the log until their chunks are sent. */
 #include <stdlib.h>
 
 #include "handlers/kv_common.h"
 #include "handlers/kv_handlers.h"
+#include "handlers/rope.h"
 #include "store/timer.h"
 #include "wire/part.h"
 
 #define WAIT_FIRST_NS 1000000ull /* 1 ms, then doubled */
 #define WAIT_LONGEST_NS 20000000ull
 #define SCRATCH_BYTES 4096u
-#define SEND_LOW_BYTES (64u << 10)
-#define IMPORT_AHEAD_MAX 1000u /* an id further ahead is refused by the store */
+#define FAR_BYTES ((size_t)64 << 10) /* longer values are read as they are sent */
+#define IMPORT_AHEAD_MAX 1000u       /* an id further ahead is refused by the store */
 #define BLOB_BYTES_MAX (256u << 20)
 
 /* A job on the worker pool that can be put off. */
@@ -63,6 +64,9 @@ struct exporter {
     bool is_stream; /* streamExportTx: many requests */
     const Immudb__Schema__ExportTxRequest *message;
     struct arena scratch; /* of one request and its answer */
+    struct rope blob;     /* the tx; its len is 0 until it was made */
+    struct rope_reader reader;
+    size_t chunk_index;
 };
 
 static enum status export_check(struct exporter *x, bool *must_wait, struct err *err)
@@ -82,46 +86,74 @@ static enum status export_check(struct exporter *x, bool *must_wait, struct err 
     return ST_OK;
 }
 
-/* Sends the chunks of one exported tx from buffers of their own. */
+static enum status blob_make(struct exporter *x, struct err *err)
+{
+    struct store *store = x->delayed.rq->store;
+    struct store_export_parts parts;
+    struct rope_cut *cuts;
+    enum status st;
+
+    st = store_export_parts(store, x->message->tx, x->message->allowprecommitted, x->message->skipintegritycheck, FAR_BYTES, &x->scratch, &parts,
+                            err);
+    if (st != ST_OK)
+        return st;
+    if ((cuts = arena_array(&x->scratch, parts.gap_count, sizeof *cuts)) == NULL)
+        return err_set(err, ST_NOMEM, 0, "exporting a transaction of %zu bytes", parts.len);
+    for (size_t i = 0; i < parts.gap_count; i++)
+        cuts[i] = (struct rope_cut){parts.gaps[i].at, parts.gaps[i].len, {.tx_id = x->message->tx, .entry_index = parts.gaps[i].entry_index}};
+    x->blob = (struct rope){parts.bytes, cuts, parts.gap_count, parts.len};
+    x->chunk_index = 0;
+    rope_reader_init(&x->reader, store, &x->blob);
+    return ST_OK;
+}
+
+/* Sends chunks of the exported tx until enough is queued. */
 static enum status export_send(struct exporter *x, struct err *err)
 {
     struct request *rq = x->delayed.rq;
     struct wire_chunk_metadata md = {"committed-txid-bin", bytes_of(NULL, 0)};
+    size_t queued = 0, queued_max = rope_stream_bytes(rq), count;
     struct store_state state;
-    struct bytes blob;
     uint8_t committed[8];
-    enum status st;
+    enum status st = ST_OK;
 
-    st = store_export(rq->store, x->message->tx, x->message->allowprecommitted, x->message->skipintegritycheck, &x->scratch, &blob, err);
-    if (st != ST_OK)
+    if (x->blob.len == 0 && (st = blob_make(x, err)) != ST_OK)
         return st;
     store_get_state(rq->store, &state);
     store_u64be(committed, state.tx_id);
     md.value = bytes_of(committed, sizeof committed);
-    for (size_t i = 0; i < part_chunk_count(blob.len); i++) {
-        size_t size = part_chunk_size(blob.len, i, &md, 1);
-        uint8_t *message = malloc(size);
-
-        if (message == NULL)
-            return err_set(err, ST_NOMEM, 0, "a chunk of %zu bytes", size);
-        part_chunk_write(blob, i, &md, 1, message, size);
-        (void)rpc_send_owned(rq->call, message, size);
-    }
-    return ST_OK;
+    count = part_chunk_count(x->blob.len);
+    while (st == ST_OK && x->chunk_index < count && queued < queued_max)
+        st = rope_send_chunk(rq, &x->reader, x->chunk_index++, &md, 1, &queued, err);
+    return st;
 }
+
+static bool is_sent(const struct exporter *x) { return x->blob.len > 0 && x->chunk_index == part_chunk_count(x->blob.len); }
 
 static void export_drained(struct rpc_call *call)
 {
     struct exporter *x = request_of(call)->message;
 
+    if (!is_sent(x)) {
+        delayed_now(&x->delayed);
+        return;
+    }
     x->message = NULL;
+    x->blob.len = 0;
     arena_reset(&x->scratch);
     rpc_resume(call); /* the next request */
 }
 
+/* Nothing of it is used any more. */
+static void export_close(struct exporter *x)
+{
+    rope_reader_close(&x->reader);
+    arena_free(&x->scratch);
+}
+
 static void export_end(struct exporter *x, enum status st, const struct err *err)
 {
-    arena_free(&x->scratch);
+    export_close(x);
     if (st != ST_OK)
         kv_fail(x->delayed.rq, st, err);
     else
@@ -132,23 +164,24 @@ static void export_run(struct pool_job *job)
 {
     struct exporter *x = (struct exporter *)(void *)delayed_of(job);
     struct request *rq = x->delayed.rq;
-    bool must_wait;
-    enum status st;
+    bool must_wait = false;
+    enum status st = ST_OK;
 
     if (rpc_is_cancelled(rq->call)) {
-        arena_free(&x->scratch);
+        export_close(x);
         answer_given_up(rq);
         return;
     }
-    st = export_check(x, &must_wait, &rq->err);
+    if (x->blob.len == 0)
+        st = export_check(x, &must_wait, &rq->err);
     if (st == ST_OK && must_wait) {
         delayed_later(&x->delayed);
         return;
     }
     if (st == ST_OK)
         st = export_send(x, &rq->err);
-    if (st == ST_OK && x->is_stream)
-        rpc_on_drained(rq->call, SEND_LOW_BYTES, export_drained); /* one answer at a time is in memory */
+    if (st == ST_OK && (x->is_stream || !is_sent(x)))
+        rpc_on_drained(rq->call, ROPE_STREAM_LOW_BYTES, export_drained); /* one answer at a time is in memory */
     else
         export_end(x, st, &rq->err);
 }
@@ -163,6 +196,7 @@ static struct exporter *exporter_new(struct request *rq)
     }
     delayed_init(&x->delayed, rq, export_run);
     arena_init(&x->scratch, SCRATCH_BYTES, BLOB_BYTES_MAX);
+    arena_set_meter(&x->scratch, rq->arena->meter, 0);
     return x;
 }
 
@@ -173,6 +207,7 @@ void handle_export_tx(struct request *rq)
     if (x == NULL)
         return;
     x->message = rq->message;
+    rq->message = x; /* where export_drained() finds it */
     delayed_now(&x->delayed);
 }
 
@@ -221,6 +256,7 @@ struct importer {
     struct delayed delayed;
     struct part_reader parts;
     struct bytes blob;
+    size_t taken; /* of a chunk that was held back: bytes of its content that need not be taken again */
     bool is_first_seen, is_ended;
     bool skip_integrity, wait_for_indexing;
 };
@@ -338,23 +374,33 @@ static void import_on_message(struct rpc_call *call, struct bytes message)
     struct request *rq = im->delayed.rq;
     struct bytes content;
     bool is_whole = false;
+    size_t whole;
     enum status st;
 
     if (im->is_ended)
         return;
-    if (wire_unpack_chunk(message, &content, &rq->err) != ST_OK) {
+    st = wire_unpack_chunk(message, &content, &rq->err);
+    whole = content.len;
+    if (im->taken > 0)
+        content = bytes_of(content.data + im->taken, content.len - im->taken);
+    im->taken = 0;
+    if (st != ST_OK) {
         im->is_ended = true;
         request_fail(rq, RPC_INTERNAL, "grpc: error unmarshalling request: %s", rq->err.text);
     } else if (!im->is_first_seen && content.len < PART_LENGTH_BYTES) {
         im->is_ended = true;
         request_fail_coded(rq, RPC_INTERNAL, "XX000", NULL, "minimum chunk size is 4096");
-    } else if ((st = part_reader_feed(&im->parts, &content, BLOB_BYTES_MAX, &is_whole, &im->blob, &rq->err)) != ST_OK) {
+    } else if ((st = part_reader_feed(&im->parts, &content, BLOB_BYTES_MAX, &is_whole, &im->blob, &rq->err)) == ST_NOMEM && kv_stream_wait(rq)) {
+        im->taken = whole - content.len;
+    } else if (st != ST_OK) {
         im->is_ended = true;
         import_fail(im, st);
     } else if (is_whole) {
         im->is_ended = true;
         rpc_pause(call);
         delayed_now(&im->delayed);
+    } else {
+        rq->wait_since_ns = rq->wait_ns = 0; /* the next wait begins anew */
     }
     im->is_first_seen = true;
 }

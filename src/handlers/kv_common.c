@@ -1,6 +1,10 @@
 /* Errors, options, proofs: what the handlers of key-value calls share. */
 #include "handlers/kv_common.h"
 
+#include "handlers/rope.h"
+
+#define KEPT_FRACTION 8 /* of the memory for requests: values in the memory of one answer, before shorter ones are left in the log */
+
 /* Published plain statuses; whatever else these layers say about a request is UNKNOWN with its text. */
 static bool is_invalid_argument(const char *text)
 {
@@ -97,13 +101,36 @@ bool kv_refuse_replica(struct request *rq)
 
 void kv_reply(struct request *rq, struct pb *w)
 {
-    struct bytes message;
+    struct rope message;
     enum status st;
 
-    if ((st = pb_take(w, &message, &rq->err)) != ST_OK)
+    if ((st = pb_take_rope(w, &message, &rq->err)) != ST_OK)
         request_fail_err(rq, st, &rq->err);
     else
-        request_reply(rq, message);
+        rope_reply(rq, &message);
+}
+
+static void go_on(struct pool_job *job) { rpc_resume(rpc_call_of_job(job)); }
+
+bool kv_stream_wait(struct request *rq)
+{
+    struct pool_job *job = rpc_job(rq->call);
+    bool of_connection;
+
+    if (rpc_memory_limit_met(rq->call, &of_connection) == 0)
+        return false;
+    job->run = go_on;
+    rpc_hold_back(rq->call); /* before the job may run */
+    if (request_wait(rq, job)) {
+        (void)rpc_forgive_memory(rq->call);
+        return true;
+    }
+    return false;
+}
+
+void kv_leave_large(const struct request *rq, struct kv_reader *r)
+{
+    kv_reader_far(r, KV_FAR_BYTES, rq->server->runtime->budget.share[BUDGET_REQUEST] / KEPT_FRACTION);
 }
 
 enum status kv_reader_open(struct request *rq, struct kv_reader *r, uint64_t since_tx, bool nowait, struct err *err)

@@ -25,6 +25,11 @@ void kv_fail_wrapped(struct request *rq, const char *prefix, enum status st, con
 uint64_t kv_deadline_ns(const struct request *rq);
 /* Answers when the database takes no writes. */
 bool kv_refuse_replica(struct request *rq);
+/* What is read through r for an answer leaves large values in the log; see rope.h. */
+void kv_leave_large(const struct request *rq, struct kv_reader *r);
+/* In on_message of a stream: the call's memory was refused for the message. When waiting may help, the message is held back, and delivered again a little later. False:
+ * it may not. */
+MUST_USE bool kv_stream_wait(struct request *rq);
 /* Replies with what the writer holds. */
 void kv_reply(struct request *rq, struct pb *w);
 
@@ -78,6 +83,7 @@ struct kv_write {
     bool needs_snapshot, is_big, wait_durable;
     unsigned attempts;
     uint64_t prove_since_tx;
+    struct arena_mark before; /* the arena before the first attempt */
 };
 /* NULL (and answered) when out of memory. */
 struct kv_write *kv_write_new(struct request *rq, const void *input,

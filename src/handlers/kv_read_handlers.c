@@ -1,6 +1,7 @@
 /* Get, GetAll, Scan, ZScan, History, Count. */
 #include "handlers/kv_common.h"
 #include "handlers/kv_handlers.h"
+#include "handlers/rope.h"
 
 /* What the reading of one entry of a list needs; gone before the next, so that a list costs its answer and one entry. */
 #define SCRATCH_BYTES 16384u
@@ -10,6 +11,7 @@ static void scratch_begin(struct arena *scratch, const struct request *rq, struc
     arena_init(scratch, SCRATCH_BYTES, rq->arena->bytes_max);
     arena_set_meter(scratch, rq->arena->meter, 0);
     r->arena = scratch;
+    kv_leave_large(rq, r);
 }
 
 static void scratch_next(struct arena *scratch, struct kv_reader *r)
@@ -33,8 +35,9 @@ static enum status get_attempt(struct request *rq, bool nowait)
 
     kv_get_options_of(rq, m, nowait, &o);
     kv_reader_init(&r, rq->store, rq->arena, rq->now_s, nowait);
+    kv_leave_large(rq, &r);
     if ((st = kv_get(&r, &o, &e, &rq->err)) == ST_OK) {
-        pb_init(&w, rq->arena, wire_entry_size(&e));
+        pb_init(&w, rq->arena, wire_entry_size(&e) - wire_entry_far(&e));
         wire_entry(&w, &e);
     }
     kv_reader_close(&r);
@@ -73,12 +76,12 @@ static enum status get_all(struct request *rq, struct kv_reader *r, struct pb_li
 
 static void list_reply(struct request *rq, enum status st, struct pb_list *list)
 {
-    struct bytes message;
+    struct rope message;
 
     if (st == ST_OK)
         st = pb_list_take(list, &message, &rq->err);
     if (st == ST_OK)
-        request_reply(rq, message);
+        rope_reply(rq, &message);
     else
         kv_fail(rq, st, &rq->err);
 }

@@ -1,6 +1,7 @@
 /* TxById, TxScan, CurrentState. */
 #include "handlers/kv_common.h"
 #include "handlers/kv_handlers.h"
+#include "handlers/rope.h"
 
 /* Resolution needs a snapshot; what keeps references unresolved does without, and without the check of sinceTx. */
 static enum status tx_reader(struct request *rq, struct kv_reader *r, uint64_t since_tx, bool keep_references, bool nowait)
@@ -22,6 +23,7 @@ static enum status tx_attempt(struct request *rq, bool nowait)
 
     if ((st = tx_reader(rq, &r, m->sincetx, spec.keep_references, nowait)) != ST_OK)
         return kv_fail_or_again(rq, st, &rq->err);
+    kv_leave_large(rq, &r);
     if ((st = kv_tx_open(&t, &r, m->tx, &spec, &rq->err)) == ST_OK) {
         pb_init(&w, rq->arena, wire_tx_hint(&t.tx));
         wire_tx(&w, &t.tx);
@@ -42,7 +44,7 @@ static enum status scan_tx(struct pb_list *list, struct kv_reader *r, uint64_t t
                            struct err *err)
 {
     struct kv_tx_read t;
-    struct bytes message;
+    struct rope message;
     uint8_t *body;
     enum status st;
     struct pb w;
@@ -52,10 +54,10 @@ static enum status scan_tx(struct pb_list *list, struct kv_reader *r, uint64_t t
     pb_init(&w, scratch, wire_tx_hint(&t.tx));
     wire_tx(&w, &t.tx);
     kv_tx_close(&t);
-    if ((st = pb_take(&w, &message, err)) != ST_OK)
+    if ((st = pb_take_rope(&w, &message, err)) != ST_OK)
         return st;
-    if ((body = pb_list_add(list, 1, message.len)) != NULL)
-        memcpy(body, message.data, message.len);
+    if ((body = pb_list_add(list, 1, message.len, message.cuts, message.cut_count)) != NULL && message.bytes.len > 0)
+        memcpy(body, message.bytes.data, message.bytes.len);
     return list->failed ? err_set(err, ST_NOMEM, 0, "answer does not fit into memory") : ST_OK;
 }
 
@@ -70,6 +72,7 @@ static enum status scan_txs(struct request *rq, struct kv_reader *r, uint64_t li
     arena_init(&scratch, 65536, rq->arena->bytes_max);
     arena_set_meter(&scratch, rq->arena->meter, 0);
     r->arena = &scratch;
+    kv_leave_large(rq, r);
     while (st == ST_OK && limit-- > 0 && tx_id >= 1 && tx_id <= last && !rpc_is_cancelled(rq->call)) {
         st = scan_tx(list, r, tx_id, &spec, &scratch, &rq->err);
         tx_id = m->desc ? tx_id - 1 : tx_id + 1;
@@ -83,7 +86,7 @@ static enum status scan_txs(struct request *rq, struct kv_reader *r, uint64_t li
 static void tx_scan_waiting(struct request *rq)
 {
     const Immudb__Schema__TxScanRequest *m = rq->message;
-    struct bytes message;
+    struct rope message;
     struct pb_list list;
     struct kv_reader r;
     uint64_t limit;
@@ -101,7 +104,7 @@ static void tx_scan_waiting(struct request *rq)
             st = pb_list_take(&list, &message, &rq->err);
     }
     if (st == ST_OK)
-        request_reply(rq, message);
+        rope_reply(rq, &message);
     else
         kv_fail(rq, st, &rq->err);
 }

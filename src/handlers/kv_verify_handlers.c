@@ -42,7 +42,8 @@ static void encode(struct pb *w, struct request *rq, const struct kv_entry *e, c
 {
     struct wire_verifiable_tx v = kv_proof_wire(&p->proof, &p->tx.tx);
 
-    pb_init(w, rq->arena, wire_entry_size(e) + wire_tx_hint(&p->tx.tx) + wire_proof_hint(&p->proof.proof) + p->inclusion.term_count * 34 + 64);
+    pb_init(w, rq->arena,
+            wire_entry_size(e) - wire_entry_far(e) + wire_tx_hint(&p->tx.tx) + wire_proof_hint(&p->proof.proof) + p->inclusion.term_count * 34 + 64);
     wire_verifiable_entry(w, e, &v, p->leaf, p->tx.log_tx.entry_count, &p->inclusion);
 }
 
@@ -60,6 +61,7 @@ static enum status verifiable_get_attempt(struct request *rq, bool nowait)
         return kv_fail_or_again(rq, st, &rq->err);
     kv_get_options_of(rq, m->keyrequest, nowait, &o);
     kv_reader_init(&r, rq->store, rq->arena, rq->now_s, nowait);
+    kv_leave_large(rq, &r);
     if ((st = kv_get(&r, &o, &e, &rq->err)) == ST_OK && (st = kv_prove_entry(rq, &r, &e, m->provesincetx, &p, &rq->err)) == ST_OK) {
         encode(&w, rq, &e, &p);
         kv_tx_close(&p.tx);
@@ -100,6 +102,7 @@ static enum status verifiable_tx_attempt(struct request *rq, bool nowait)
 
     if ((st = tx_check(rq, m, &r, nowait)) != ST_OK)
         return kv_fail_or_again(rq, st, &rq->err);
+    kv_leave_large(rq, &r);
     if ((st = kv_tx_open(&t, &r, m->tx, &spec, &rq->err)) == ST_OK) {
         if (m->tx > kv_proven_tx(rq->store))
             st = nowait ? ST_AGAIN : store_sync(rq->store, &rq->err);

@@ -48,6 +48,9 @@ static bool is_overtaken(const struct kv_write *w, const struct store_result *r)
     return r->status == ST_CONFLICT && w->needs_snapshot && w->attempts < KV_CONFLICT_RETRIES && strcmp(r->err.text, KV_TEXT_READ_CONFLICT) == 0;
 }
 
+/* Others fill the queue: nothing of this write has happened. */
+static bool is_queue_full(const struct store_result *r) { return r->status == ST_NOMEM && strncmp(r->err.text, "commit queue of ", 16) == 0; }
+
 static void to_worker(struct kv_write *w) { pool_submit(w->rq->server->runtime->worker_pool, &w->job); }
 
 static void on_done(void *ctx, const struct store_draft *d, const struct store_result *r)
@@ -56,6 +59,8 @@ static void on_done(void *ctx, const struct store_draft *d, const struct store_r
 
     if (is_overtaken(w, r))
         to_worker(w);
+    else if (is_queue_full(r) && request_wait(w->rq, &w->job))
+        return;
     else if (r->status != ST_OK)
         refuse(w, r->status, &r->err);
     else {
@@ -88,6 +93,7 @@ static void attempt(struct kv_write *w, bool nowait)
     struct bytes extra;
     enum status st;
 
+    arena_rewind(rq->arena, w->before); /* what an earlier attempt took */
     if ((st = draft_create(rq->store, &d, &rq->err)) == ST_OK)
         st = build(w, d, nowait, &rq->err);
     if (st != ST_OK) {
@@ -103,6 +109,7 @@ static void attempt(struct kv_write *w, bool nowait)
         draft_set_extra(d, extra);
     draft_set_deadline(d, rpc_deadline_ns(rq->call));
     draft_set_cancel(d, is_given_up, rq->call);
+    rq->is_repeatable = false;
     /* From here on the call belongs to whoever commits the draft. */
     store_submit(rq->store, d, w->wait_durable, STORE_DRIVE_POOL, on_done, w);
 }
@@ -122,6 +129,7 @@ static void attempt_on_worker(struct pool_job *job)
 void kv_write_start(struct kv_write *w)
 {
     w->job.run = attempt_on_worker;
+    w->before = arena_mark(w->rq->arena);
     if (w->is_big)
         to_worker(w);
     else

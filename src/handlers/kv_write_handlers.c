@@ -57,7 +57,8 @@ static enum status build_set(struct kv_write *w, struct store_draft *d, struct k
     for (size_t i = 0; i < m->n_kvs && st == ST_OK; i++) {
         struct kv_metadata md = kv_metadata_of(m->kvs[i]->metadata);
 
-        st = kv_draft_set(d, w->rq->arena, bytes_pb(m->kvs[i]->key), &md, bytes_pb(m->kvs[i]->value), err);
+        /* Decoded from a message, or a part: either way there is a byte in front of the value. */
+        st = kv_draft_set_in_place(d, w->rq->arena, bytes_pb(m->kvs[i]->key), &md, bytes_pb(m->kvs[i]->value), err);
     }
     return st == ST_OK ? add_preconditions(w, d, m->preconditions, m->n_preconditions, true, err) : st;
 }

@@ -1,7 +1,7 @@
 /* streamSet, streamVerifiableSet, streamExecAll: chunks that carry the parts of one write.
  *
  * Parts are collected on the reactor as chunks arrive; the write starts when the client is done. What a stream may hold is bounded
- * by VALUES_BYTES_MAX and the call's arena. A stream that ends inside a part keeps what was whole: a key without its whole value is
+ * by VALUES_BYTES_MAX and the call's arena; while memory is short a chunk is held back. A stream that ends inside a part keeps what was whole: a key without its whole value is
  * stored with an empty one (as published; no client depends on it). */
 #include "handlers/kv_common.h"
 #include "handlers/kv_handlers.h"
@@ -22,6 +22,7 @@ struct stream_in {
     bool has_key, has_state;
     struct bytes key; /* waits for its value */
     uint64_t values_bytes;
+    size_t taken; /* of a chunk that was held back: bytes of its content that need not be taken again */
     uint64_t since_tx;
     /* What was collected; arrays in the arena. */
     Immudb__Schema__KeyValue **kvs;
@@ -223,6 +224,7 @@ static void on_message(struct rpc_call *call, struct bytes message)
 {
     struct stream_in *s = request_of(call)->message;
     struct bytes content, part;
+    size_t whole;
     bool is_whole;
     enum status st;
 
@@ -233,16 +235,27 @@ static void on_message(struct rpc_call *call, struct bytes message)
         request_fail(s->rq, RPC_INTERNAL, "grpc: error unmarshalling request: %s", s->rq->err.text);
         return;
     }
+    whole = content.len;
+    if (s->taken > 0)
+        content = bytes_of(content.data + s->taken, content.len - s->taken);
+    s->taken = 0;
     while (content.len > 0 && !s->is_ended) {
-        if ((st = part_reader_feed(&s->parts, &content, part_len_max(s), &is_whole, &part, &s->rq->err)) == ST_LIMIT)
+        if ((st = part_reader_feed(&s->parts, &content, part_len_max(s), &is_whole, &part, &s->rq->err)) == ST_LIMIT) {
             part_too_long(s);
-        else if (st == ST_NOMEM)
+        } else if (st == ST_NOMEM && kv_stream_wait(s->rq)) {
+            s->taken = whole - content.len;
+            return;
+        } else if (st == ST_NOMEM) {
             no_memory(s);
-        else if (st != ST_OK)
+        } else if (st != ST_OK) {
             stream_fail(s, st, &s->rq->err);
-        else if (is_whole)
+        } else if (is_whole) {
             take_part(s, part);
+        }
     }
+    if (s->is_ended)
+        return;
+    s->rq->wait_since_ns = s->rq->wait_ns = 0; /* the next wait begins anew */
 }
 
 static void on_half_close(struct rpc_call *call)

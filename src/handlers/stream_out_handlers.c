@@ -1,17 +1,17 @@
 /* streamGet, streamScan, streamHistory, streamZScan, streamVerifiableGet: entries as parts of chunks.
  *
  * A worker reads entries and sends their chunks until enough is queued, then lets go of its thread; the reactor hands the stream
- * back to a worker when the client has taken most of it. Values are sent from buffers of their own, freed as they leave: what a
- * stream holds is one entry and SEND_HIGH_BYTES, whatever its length. */
+ * back to a worker when the client has taken most of it. Large values stay in the log until their chunks are sent, from buffers of their own, freed as they leave: what a
+ * stream holds is one entry without its value and what rope_stream_bytes() says, whatever its length. */
 #include <assert.h>
 #include <stdlib.h>
 
 #include "handlers/kv_handlers.h"
 #include "handlers/kv_verify.h"
+#include "handlers/rope.h"
 #include "wire/part.h"
 
-#define SEND_HIGH_BYTES (256u << 10)
-#define SEND_LOW_BYTES (64u << 10)
+#define FAR_BYTES ((size_t)32 << 10) /* longer values are read as they are sent */
 #define SCRATCH_BYTES 4096u
 #define ITEM_PARTS_MAX 5u
 
@@ -29,12 +29,15 @@ struct stream_out {
     struct kv_zscan zscan;
     struct kv_history history;
     bool is_reader_open, is_opened, is_single, is_done;
-    struct bytes parts[ITEM_PARTS_MAX];
+    struct rope parts[ITEM_PARTS_MAX];
+    struct rope_cut value_cut; /* of the part whose value is in the log */
     size_t part_count, part_index, chunk_index;
+    struct rope_reader part; /* the one whose turn it is */
 };
 
 static void stream_close(struct stream_out *s)
 {
+    rope_reader_close(&s->part);
     kv_scan_close(&s->scan);
     kv_zscan_close(&s->zscan);
     if (s->is_reader_open)
@@ -60,15 +63,14 @@ static void on_drained(struct rpc_call *call)
 /* Sends the next chunk of the current item; *queued tells how much waits to be taken. */
 static enum status send_chunk(struct stream_out *s, size_t *queued, struct err *err)
 {
-    struct bytes part = s->parts[s->part_index];
-    size_t size = part_chunk_size(part.len, s->chunk_index, NULL, 0);
-    uint8_t *message = malloc(size);
+    const struct rope *part = &s->parts[s->part_index];
+    enum status st;
 
-    if (message == NULL)
-        return err_set(err, ST_NOMEM, 0, "a chunk of %zu bytes", size);
-    part_chunk_write(part, s->chunk_index, NULL, 0, message, size);
-    *queued = rpc_send_owned(s->rq->call, message, size);
-    if (++s->chunk_index == part_chunk_count(part.len)) {
+    if (s->chunk_index == 0)
+        rope_reader_init(&s->part, s->rq->store, part);
+    if ((st = rope_send_chunk(s->rq, &s->part, s->chunk_index, NULL, 0, queued, err)) != ST_OK)
+        return st;
+    if (++s->chunk_index == part_chunk_count(part->len)) {
         s->chunk_index = 0;
         s->part_index++;
     }
@@ -89,10 +91,10 @@ static enum status next_item(struct stream_out *s, struct err *err)
 static void produce(struct stream_out *s)
 {
     struct request *rq = s->rq;
-    size_t queued = 0;
+    size_t queued = 0, queued_max = rope_stream_bytes(rq);
     enum status st = ST_OK;
 
-    while (st == ST_OK && queued < SEND_HIGH_BYTES && !rpc_is_cancelled(rq->call)) {
+    while (st == ST_OK && queued < queued_max && !rpc_is_cancelled(rq->call)) {
         bool is_fresh = s->part_index == s->part_count;
 
         if (is_fresh && (st = next_item(s, &rq->err)) == ST_NOT_FOUND && rq->err.text[0] == '\0') {
@@ -109,7 +111,7 @@ static void produce(struct stream_out *s)
         stream_close(s);
         request_fail(rq, RPC_CANCELLED, "context canceled");
     } else {
-        rpc_on_drained(rq->call, SEND_LOW_BYTES, on_drained); /* from here on it may run elsewhere */
+        rpc_on_drained(rq->call, ROPE_STREAM_LOW_BYTES, on_drained); /* from here on it may run elsewhere */
     }
 }
 
@@ -125,6 +127,7 @@ static void run(struct pool_job *job)
             return;
         }
         s->reader.arena = &s->scratch;
+        kv_reader_far(&s->reader, FAR_BYTES, SIZE_MAX);
     }
     produce(s);
 }
@@ -160,10 +163,21 @@ static enum status reader_open(struct stream_out *s, uint64_t since_tx, struct e
     return st;
 }
 
+static struct rope rope_of(struct bytes b) { return (struct rope){.bytes = b, .len = b.len}; }
+
+/* The value as a part, which may be left where it lies. */
+static struct rope value_part(struct stream_out *s, const struct kv_entry *e)
+{
+    if (e->far.tx_id == 0)
+        return rope_of(e->value);
+    s->value_cut = (struct rope_cut){0, e->value.len, e->far};
+    return (struct rope){.bytes = bytes_of("", 0), .cuts = &s->value_cut, .cut_count = 1, .len = e->value.len};
+}
+
 static void key_and_value(struct stream_out *s, const struct kv_entry *e)
 {
-    s->parts[0] = e->key;
-    s->parts[1] = e->value;
+    s->parts[0] = rope_of(e->key);
+    s->parts[1] = value_part(s, e);
     s->part_count = 2;
 }
 
@@ -254,11 +268,11 @@ static enum status zscan_next(struct stream_out *s, struct err *err)
     memcpy(&score, &z.score, 8);
     store_u64be(numbers, score);
     store_u64be(numbers + 8, z.at_tx);
-    s->parts[0] = z.set;
-    s->parts[1] = z.key;
-    s->parts[2] = bytes_of(numbers, 8);
-    s->parts[3] = bytes_of(numbers + 8, 8);
-    s->parts[4] = z.entry.value;
+    s->parts[0] = rope_of(z.set);
+    s->parts[1] = rope_of(z.key);
+    s->parts[2] = rope_of(bytes_of(numbers, 8));
+    s->parts[3] = rope_of(bytes_of(numbers + 8, 8));
+    s->parts[4] = value_part(s, &z.entry);
     s->part_count = 5;
     return ST_OK;
 }
@@ -283,17 +297,17 @@ static enum status verifiable_parts(struct stream_out *s, const struct kv_entry 
 
     pb_init(&w, &s->scratch, wire_entry_size(&head));
     wire_entry(&w, &head);
-    if ((st = pb_take(&w, &s->parts[0], err)) != ST_OK)
+    if ((st = pb_take_rope(&w, &s->parts[0], err)) != ST_OK)
         return st;
     pb_init(&w, &s->scratch, wire_tx_hint(&p->tx.tx) + wire_proof_hint(&p->proof.proof));
     wire_verifiable_tx(&w, &v);
-    if ((st = pb_take(&w, &s->parts[1], err)) != ST_OK)
+    if ((st = pb_take_rope(&w, &s->parts[1], err)) != ST_OK)
         return st;
     pb_init(&w, &s->scratch, p->inclusion.term_count * 34 + 16);
     wire_inclusion_proof(&w, p->leaf, p->tx.log_tx.entry_count, &p->inclusion);
-    if ((st = pb_take(&w, &s->parts[2], err)) != ST_OK)
+    if ((st = pb_take_rope(&w, &s->parts[2], err)) != ST_OK)
         return st;
-    s->parts[3] = e->value;
+    s->parts[3] = value_part(s, e);
     s->part_count = 4;
     return ST_OK;
 }

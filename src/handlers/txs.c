@@ -71,7 +71,7 @@ static void list_end(struct tx *tx)
 }
 
 /* Takes out those that match says so of. */
-static struct tx *take_matching(struct txs *t, bool (*match)(const struct tx *tx))
+static struct tx *take_matching(struct txs *t, bool (*match)(const struct tx *tx, const struct session *session), const struct session *session)
 {
     struct tx *taken = NULL, **at, *tx;
     size_t i;
@@ -79,7 +79,7 @@ static struct tx *take_matching(struct txs *t, bool (*match)(const struct tx *tx
     pthread_mutex_lock(&t->lock);
     for (i = 0; i < BUCKETS && t->count > 0; i++) {
         for (at = &t->buckets[i]; (tx = *at) != NULL;) {
-            if (!match(tx)) {
+            if (!match(tx, session)) {
                 at = &tx->next;
                 continue;
             }
@@ -93,20 +93,28 @@ static struct tx *take_matching(struct txs *t, bool (*match)(const struct tx *tx
     return taken;
 }
 
-static bool match_all(const struct tx *tx)
+static bool match_all(const struct tx *tx, const struct session *session)
 {
     (void)tx;
+    (void)session;
     return true;
 }
-static bool match_over(const struct tx *tx) { return !session_is_open(tx->session); }
+static bool match_over(const struct tx *tx, const struct session *session)
+{
+    (void)session;
+    return !session_is_open(tx->session);
+}
+static bool match_session(const struct tx *tx, const struct session *session) { return tx->session == session; }
 
-void txs_tidy(struct txs *t) { list_end(take_matching(t, match_over)); }
+void txs_tidy(struct txs *t) { list_end(take_matching(t, match_over, NULL)); }
+
+void txs_end_session(struct txs *t, const struct session *session) { list_end(take_matching(t, match_session, session)); }
 
 void txs_free(struct txs *t)
 {
     if (t == NULL)
         return;
-    list_end(take_matching(t, match_all));
+    list_end(take_matching(t, match_all, NULL));
     pthread_mutex_destroy(&t->lock);
     free(t);
 }

@@ -1,7 +1,7 @@
 /* Interactive transactions of sessions: which there are, and what each has pinned.
  *
- * A transaction belongs to the session that began it and ends with it: Commit and Rollback take it out; the housekeeper lets go of those whose session
- * is over. It keeps its database open and a snapshot of it. A database that is unloaded cuts its transactions: they stay known and answer
+ * A transaction belongs to the session that began it and ends with it: Commit and Rollback take it out; CloseSession ends all of its session's, the
+ * housekeeper those whose session is over for another reason. It keeps its database open and a snapshot of it. A database that is unloaded cuts its transactions: they stay known and answer
  * "already closed". Any thread; beginning may block (a closed database is opened). */
 #ifndef HANDLERS_TXS_H
 #define HANDLERS_TXS_H
@@ -38,6 +38,8 @@ bool tx_exists(struct txs *t, const struct session *session, struct bytes id);
 void tx_end(struct tx *tx);
 /* Ends those whose session is over. */
 void txs_tidy(struct txs *t);
+/* Ends those of a session that has just ended. */
+void txs_end_session(struct txs *t, const struct session *session);
 /* Cuts those of a database that is being closed. t NULL is allowed. */
 void txs_cut(struct txs *t, const struct database *db);
 size_t txs_count(struct txs *t);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "auth/auth.h"
+#include "auth/systemdb.h"
 #include "config/config.h"
 #include "config/logger.h"
 #include "databases/databases.h"
@@ -35,6 +36,14 @@ static bool caller_is_admin_anywhere(struct request *rq)
 
     user_record_unref(r);
     return is_admin;
+}
+
+static bool is_given_up(void *ctx) { return rpc_is_cancelled(ctx); }
+
+/* Nothing is written for a call that is over. */
+static struct systemdb_caller caller_of(const struct request *rq)
+{
+    return (struct systemdb_caller){rpc_deadline_ns(rq->call), is_given_up, rq->call};
 }
 
 /* Names in texts: bounded, and cut where the name ends for a C string. */
@@ -275,6 +284,8 @@ void handle_create_user(struct request *rq)
             request_fail_err(rq, st, &rq->err);
     } else if (!user_name_is_valid(name)) {
         request_fail(rq, RPC_INVALID_ARGUMENT, "username can only contain letters, digits and underscores");
+    } else if ((st = users_writable(users_of(rq), &rq->err)) != ST_OK) { /* before the password is hashed */
+        request_fail_err(rq, st, &rq->err);
     } else if ((r = new_user_record(rq, m, database, &st)) == NULL) {
         request_fail_err(rq, st, &rq->err);
     } else if (!systemdb_is_replica(rq)) {
@@ -282,7 +293,9 @@ void handle_create_user(struct request *rq)
         if (users_find(users_of(rq), name, true, &existing, NULL, &rq->err) == ST_OK) { /* somebody was faster */
             st = err_set(&rq->err, ST_EXISTS, 0, "user already exists");
         } else {
-            st = users_put(users_of(rq), r, request_extra(rq), &rq->err);
+            struct systemdb_caller caller = caller_of(rq);
+
+            st = users_put_for(users_of(rq), r, request_extra(rq), &caller, &rq->err);
             r = NULL;
         }
         users_change_end(users_of(rq));
@@ -301,6 +314,7 @@ enum login_effect { LOGINS_MINUS_ONE, LOGINS_FORGOTTEN };
 /* Writes the changed record and makes its user log in again. Under change; takes the record. Answers. */
 static void put_and_reply(struct request *rq, struct user *user, struct user_record *changed, enum login_effect effect)
 {
+    struct systemdb_caller caller = caller_of(rq);
     enum status st;
 
     if (changed == NULL || !user_record_set_creator(changed, bytes_str(rq->user), rq->now_ns)) {
@@ -309,7 +323,7 @@ static void put_and_reply(struct request *rq, struct user *user, struct user_rec
         request_fail_nomem(rq);
         return;
     }
-    st = users_put(users_of(rq), changed, request_extra(rq), &rq->err);
+    st = users_put_for(users_of(rq), changed, request_extra(rq), &caller, &rq->err);
     if (st == ST_OK) {
         sessions_end_user(rq->server->auth->sessions, user);
         if (effect == LOGINS_FORGOTTEN)
@@ -366,6 +380,8 @@ void handle_change_password(struct request *rq)
         request_fail(rq, RPC_UNKNOWN, "user %s was not found or it was not created by you", name_text(rq, name));
         goto done;
     }
+    if (st == ST_OK)
+        st = users_writable(users_of(rq), &rq->err);
     if (st == ST_OK && (fresh = user_record_copy(record)) == NULL)
         st = err_set(&rq->err, ST_NOMEM, 0, "changing a password: out of memory");
     if (st != ST_OK || (st = user_record_set_password(fresh, rq->server->env, bytes_of_pb(&m->newpassword), PASSWORD_COST, &rq->err)) != ST_OK) {

@@ -166,7 +166,7 @@ enum status kv_draft_ops(struct store_draft *d, struct arena *arena, struct kv_r
 
         switch (op->kind) {
         case KV_OP_SET:
-            st = kv_draft_set(d, arena, op->key, &op->md, op->value, err);
+            st = kv_draft_set_in_place(d, arena, op->key, &op->md, op->value, err);
             (void)seen_before(&x.written, &op->key);
             break;
         case KV_OP_REF:

@@ -32,10 +32,16 @@ struct kv_reader {
     struct arena *arena;             /* for values that can not be borrowed */
     int64_t now_s;                   /* decides all expiry */
     bool nowait;
-    struct log_pin pins[2]; /* of the entry, and of the target of a reference */
+    size_t far_bytes;            /* values of at least so many bytes are left where they are; 0: none */
+    size_t keep_max, kept_bytes; /* once more than keep_max bytes of values were read: KV_FAR_BYTES_MIN instead */
+    struct log_pin pins[2];      /* of the entry, and of the target of a reference */
 };
 void kv_reader_init(struct kv_reader *r, struct store *s, struct arena *arena, int64_t now_s, bool nowait);
 void kv_reader_close(struct kv_reader *r);
+/* Large values stay in the log: entries come with kv_entry.far. Such a value was read once, to verify it. */
+#define KV_FAR_BYTES ((size_t)256 << 10)
+#define KV_FAR_BYTES_MIN ((size_t)2 << 10)
+void kv_reader_far(struct kv_reader *r, size_t far_bytes, size_t keep_max);
 /* Many keys will be looked up in the snapshot, which is open: what one look-up read of the index is kept for the next, until the reader is closed. */
 void kv_reader_many(struct kv_reader *r);
 /* Lets go of what the last entry was borrowed from: before the reader's arena is reset between entries. */
@@ -157,6 +163,10 @@ MUST_USE enum status kv_store_key(struct arena *arena, struct bytes key, struct 
  * limits as the store says. */
 MUST_USE enum status kv_draft_set(struct store_draft *d, struct arena *arena, struct bytes key, const struct kv_metadata *md, struct bytes value,
                                   struct err *err);
+/* The same without a copy of a long value: the byte in front of it is the caller's too, is not used by anybody else, and gets the value's prefix. Value and prefix
+ * must stay until the draft is completed. (In an encoded message that byte is the end of the value's length.) */
+MUST_USE enum status kv_draft_set_in_place(struct store_draft *d, struct arena *arena, struct bytes key, const struct kv_metadata *md,
+                                           struct bytes value, struct err *err);
 
 struct kv_precondition {
     bool is_given; /* false: none of the kinds was set */
@@ -191,8 +201,8 @@ MUST_USE enum status kv_draft_zadd(struct store_draft *d, struct arena *arena, s
 enum kv_op_kind { KV_OP_NONE = 0, KV_OP_SET, KV_OP_REF, KV_OP_ZADD };
 struct kv_op {
     enum kv_op_kind kind;
-    struct bytes key; /* KV_OP_SET */
-    struct bytes value;
+    struct bytes key;   /* KV_OP_SET */
+    struct bytes value; /* as for kv_draft_set_in_place() */
     struct kv_metadata md;
     struct kv_ref ref;   /* KV_OP_REF */
     struct kv_zadd zadd; /* KV_OP_ZADD */

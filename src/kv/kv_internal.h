@@ -16,10 +16,14 @@ MUST_USE enum status kv_entry_md(const struct tx_entry *e, struct kv_metadata *m
 /* ST_OK, or ST_NOT_FOUND with the text for deleted or expired. */
 MUST_USE enum status kv_md_live(const struct kv_reader *r, const struct kv_metadata *md, struct err *err);
 MUST_USE enum status kv_version_live(const struct kv_reader *r, const struct index_version *version, struct err *err);
-/* store_entry_read() through one of the reader's pins; a removed value is ST_CORRUPT. */
+/* store_entry_read() through one of the reader's pins; a removed value is ST_CORRUPT. far tells where the value was left, when it was. */
 MUST_USE enum status kv_entry_read(struct kv_reader *r, unsigned pin, uint64_t tx_id, uint32_t entry_index, bool want_value, struct tx_entry *e,
-                                   struct err *err);
-/* Fills key and value of out (whose tx_id, revision and md are those of e) from e, following a reference. */
+                                   struct kv_far *far, struct err *err);
+/* How long values must be from now on to be left where they are; SIZE_MAX: any may be read. */
+size_t kv_far_from(const struct kv_reader *r);
+/* Leaves the value of e where it is, verified: *far is set, e->value has a length alone. ST_AGAIN without waiting. */
+MUST_USE enum status kv_leave(struct kv_reader *r, uint64_t tx_id, uint32_t entry_index, struct tx_entry *e, struct kv_far *far, struct err *err);
+/* Fills key and value of out (whose tx_id, revision, md and far are those of e) from e, following a reference. */
 MUST_USE enum status kv_resolve(struct kv_reader *r, struct bytes key, const struct tx_entry *e, struct kv_entry *out, struct err *err);
 /* Fits the bounds of a scan to the index: seek outside the prefix, strings longer than any key. false: nothing can match. */
 bool kv_scan_bounds(struct index_scan_options *o);

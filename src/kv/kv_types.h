@@ -6,6 +6,14 @@
 
 #include "tx/tx.h"
 
+/* A large value that was left where it lies, verified: bytes from skip on of the value of an entry. */
+struct kv_far {
+    uint64_t tx_id; /* 0 = the value is in memory */
+    uint32_t entry_index;
+    uint8_t skip;
+    uint8_t prefix; /* its first byte */
+};
+
 /* The reference through which an entry was reached. */
 struct kv_reference {
     uint64_t tx_id;    /* of the reference entry */
@@ -19,6 +27,7 @@ struct kv_entry {
     uint64_t tx_id;
     struct bytes key;
     struct bytes value;
+    struct kv_far far; /* far.tx_id != 0: where the value lies; value.data is NULL then */
     uint64_t revision; /* 0 = not known: read by tx */
     struct kv_metadata md;
     bool is_expired; /* History only: listed without value */
@@ -44,6 +53,7 @@ struct kv_tx {
     size_t kv_entry_count;
     const struct kv_zentry *z_entries;
     size_t z_entry_count;
+    const struct kv_far *entry_fars; /* where the values of entries lie; NULL: all in memory */
 };
 
 #endif

@@ -12,6 +12,12 @@ void kv_reader_init(struct kv_reader *r, struct store *s, struct arena *arena, i
     r->nowait = nowait;
 }
 
+void kv_reader_far(struct kv_reader *r, size_t far_bytes, size_t keep_max)
+{
+    r->far_bytes = far_bytes;
+    r->keep_max = keep_max;
+}
+
 void kv_reader_unpin(struct kv_reader *r)
 {
     store_pin_release(r->store, &r->pins[1]);
@@ -47,9 +53,10 @@ uint64_t kv_current_tx(struct store *s)
     return state.visible_tx_id;
 }
 
-/* Opens the snapshot when the index covers tx_id, or whatever it covers when tx_id is 0. */
+/* Opens the snapshot when the index covers tx_id, of all that it covers: also when that is not the newest, which is rebuilt later. */
 static enum status snapshot_covering(struct kv_reader *r, uint64_t tx_id, uint64_t deadline_ns, struct err *err)
 {
+    uint64_t covered;
     enum status st;
 
     if (r->snapshot != NULL)
@@ -60,7 +67,8 @@ static enum status snapshot_covering(struct kv_reader *r, uint64_t tx_id, uint64
         if ((st = store_wait(r->store, tx_id, deadline_ns, err)) != ST_OK)
             return st;
     }
-    if ((st = store_snapshot_open(r->store, 0, &r->snapshot, err)) == ST_OK)
+    covered = store_indexed(r->store);
+    if ((st = store_snapshot_open(r->store, covered < kv_current_tx(r->store) ? covered : 0, &r->snapshot, err)) == ST_OK)
         r->index = store_snapshot_index(r->snapshot);
     return st;
 }
@@ -109,11 +117,47 @@ enum status kv_version_live(const struct kv_reader *r, const struct index_versio
     return version->has_expiry && version->expires_at <= r->now_s ? kv_expired(err) : ST_OK;
 }
 
-enum status kv_entry_read(struct kv_reader *r, unsigned pin, uint64_t tx_id, uint32_t entry_index, bool want_value, struct tx_entry *e,
-                          struct err *err)
+size_t kv_far_from(const struct kv_reader *r)
 {
-    enum status st = store_entry_read(r->store, tx_id, entry_index, r->nowait, want_value, r->arena, &r->pins[pin], e, err);
+    if (r->far_bytes == 0)
+        return SIZE_MAX;
+    return r->kept_bytes > r->keep_max && KV_FAR_BYTES_MIN < r->far_bytes ? KV_FAR_BYTES_MIN : r->far_bytes;
+}
 
+enum status kv_leave(struct kv_reader *r, uint64_t tx_id, uint32_t entry_index, struct tx_entry *e, struct kv_far *far, struct err *err)
+{
+    uint8_t first = 0;
+    enum status st;
+
+    if (r->nowait)
+        return ST_AGAIN;
+    if (e->value.data != NULL) /* in a block that was verified when it was filled */
+        first = e->value.data[0];
+    else if ((st = store_value_check(r->store, tx_id, entry_index, &first, err)) != ST_OK)
+        return st;
+    *far = (struct kv_far){.tx_id = tx_id, .entry_index = entry_index, .prefix = first};
+    e->value = bytes_of(NULL, e->value_len);
+    return ST_OK;
+}
+
+enum status kv_entry_read(struct kv_reader *r, unsigned pin, uint64_t tx_id, uint32_t entry_index, bool want_value, struct tx_entry *e,
+                          struct kv_far *far, struct err *err)
+{
+    size_t far_from = want_value ? kv_far_from(r) : SIZE_MAX;
+    enum status st;
+
+    *far = (struct kv_far){.tx_id = 0};
+    r->pins[pin].far_bytes = far_from != SIZE_MAX ? far_from : 0;
+    st = store_entry_read(r->store, tx_id, entry_index, r->nowait, want_value, r->arena, &r->pins[pin], e, err);
+    if (st == ST_OK && want_value && !e->is_value_gone) {
+        if (e->value_len >= far_from && (st = kv_leave(r, tx_id, entry_index, e, far, err)) == ST_OK && far->prefix == VALUE_PREFIX_REFERENCE) {
+            *far = (struct kv_far){.tx_id = 0}; /* to be followed: it is wanted itself */
+            r->pins[pin].far_bytes = 0;
+            st = store_entry_read(r->store, tx_id, entry_index, r->nowait, want_value, r->arena, &r->pins[pin], e, err);
+        }
+        if (far->tx_id == 0)
+            r->kept_bytes += e->value_len;
+    }
     /* Not the same as a missing key: lists must not pass over it in silence. */
     if (st == ST_NOT_FOUND || (st == ST_OK && want_value && e->is_value_gone))
         return err_set(err, ST_CORRUPT, 0, "data is corrupted: internal value consistency error - missing value prefix");
@@ -126,7 +170,8 @@ static enum status read_version(struct kv_reader *r, unsigned pin, const struct 
 {
     enum status st;
 
-    if ((st = kv_version_live(r, version, err)) != ST_OK || (st = kv_entry_read(r, pin, version->tx_id, version->entry_index, true, e, err)) != ST_OK)
+    if ((st = kv_version_live(r, version, err)) != ST_OK ||
+        (st = kv_entry_read(r, pin, version->tx_id, version->entry_index, true, e, &out->far, err)) != ST_OK)
         return st;
     out->tx_id = version->tx_id;
     return kv_entry_md(e, &out->md, err);
@@ -175,16 +220,22 @@ static enum status read_at(struct kv_reader *r, unsigned pin, struct bytes key, 
     store_tx_close(r->store, &t);
     if (st != ST_OK)
         return st;
-    if ((st = kv_entry_read(r, pin, at_tx, entry_index, false, e, err)) != ST_OK || (st = kv_entry_md(e, &out->md, err)) != ST_OK ||
+    if ((st = kv_entry_read(r, pin, at_tx, entry_index, false, e, &out->far, err)) != ST_OK || (st = kv_entry_md(e, &out->md, err)) != ST_OK ||
         (st = kv_md_live(r, &out->md, err)) != ST_OK)
         return st;
     out->tx_id = at_tx;
-    return kv_entry_read(r, pin, at_tx, entry_index, true, e, err);
+    return kv_entry_read(r, pin, at_tx, entry_index, true, e, &out->far, err);
 }
 
-static enum status value_of(const struct tx_entry *e, struct kv_value *v, struct err *err)
+/* far: where the value of e was left. References are not. */
+static enum status value_of(const struct tx_entry *e, struct kv_far *far, struct kv_value *v, struct err *err)
 {
-    if (!kv_value_decode(e->value, v))
+    if (far->tx_id != 0 && far->prefix == VALUE_PREFIX_PLAIN) {
+        *v = (struct kv_value){.kind = KV_VALUE_PLAIN, .value = bytes_of(NULL, e->value.len - 1)};
+        far->skip = 1;
+        return ST_OK;
+    }
+    if (far->tx_id != 0 || !kv_value_decode(e->value, v))
         return err_set(err, ST_CORRUPT, 0, "data is corrupted: value of a key has an unknown form");
     return ST_OK;
 }
@@ -203,7 +254,7 @@ static enum status read_target(struct kv_reader *r, const struct kv_value *v, st
         st = read_at(r, 1, v->referenced_key, v->at_tx, &e, out, err);
     if (st != ST_OK)
         return st;
-    if ((st = value_of(&e, &target, err)) != ST_OK)
+    if ((st = value_of(&e, &out->far, &target, err)) != ST_OK)
         return st;
     if (target.kind == KV_VALUE_REFERENCE)
         return err_set(err, ST_LIMIT, 0, "max key resolution limit reached. It may be due to cyclic references");
@@ -217,7 +268,7 @@ enum status kv_resolve(struct kv_reader *r, struct bytes key, const struct tx_en
     struct kv_value v;
     enum status st;
 
-    if ((st = value_of(e, &v, err)) != ST_OK)
+    if ((st = value_of(e, &out->far, &v, err)) != ST_OK)
         return st;
     out->key = key;
     out->value = v.value;
@@ -249,7 +300,7 @@ enum status kv_get_at(struct kv_reader *r, struct bytes key, uint64_t at_tx, str
     if ((st = read_at(r, 0, key, at_tx, &e, out, err)) != ST_OK)
         return st;
     /* A snapshot is only needed to follow a reference. */
-    if (r->snapshot == NULL && e.value.len > 0 && e.value.data[0] == VALUE_PREFIX_REFERENCE &&
+    if (r->snapshot == NULL && e.value.data != NULL && e.value.len > 0 && e.value.data[0] == VALUE_PREFIX_REFERENCE &&
         (st = snapshot_covering(r, 0, UINT64_MAX, err)) != ST_OK)
         return st;
     return kv_resolve(r, key, &e, out, err);
@@ -263,8 +314,10 @@ enum status kv_presence(struct kv_reader *r, struct bytes key, uint64_t at_tx, e
     enum status st;
 
     *out = KV_ABSENT;
+    if (r->far_bytes == 0) /* only its kind matters */
+        kv_reader_far(r, KV_FAR_BYTES, SIZE_MAX);
     st = at_tx == 0 ? read_latest(r, 0, key, &e, &entry, err) : read_at(r, 0, key, at_tx, &e, &entry, err);
-    if (st != ST_OK || (st = value_of(&e, &v, err)) != ST_OK)
+    if (st != ST_OK || (st = value_of(&e, &entry.far, &v, err)) != ST_OK)
         return st;
     *out = v.kind == KV_VALUE_REFERENCE ? KV_REFERENCE : KV_PLAIN;
     return ST_OK;

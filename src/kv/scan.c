@@ -76,7 +76,8 @@ enum status kv_scan_next(struct kv_scan *s, struct kv_entry *out, struct err *er
             continue;
         }
         s->left--;
-        if ((st = kv_entry_read(r, 0, version.tx_id, version.entry_index, true, &e, err)) != ST_OK || (st = kv_entry_md(&e, &out->md, err)) != ST_OK)
+        if ((st = kv_entry_read(r, 0, version.tx_id, version.entry_index, true, &e, &out->far, err)) != ST_OK ||
+            (st = kv_entry_md(&e, &out->md, err)) != ST_OK)
             return st;
         /* The entry's own copy of the key stays as long as its value; the cursor's goes with its next step. */
         if (!kv_key_decode(e.key, &stored) || !bytes_equal(stored, key))
@@ -148,15 +149,17 @@ enum status kv_history_next(struct kv_history *h, struct kv_entry *out, struct e
         return err_set(err, ST_NOT_FOUND, 0, "%s", "");
     version = &h->versions[h->at];
     out->is_expired = version->has_expiry && version->expires_at <= r->now_s;
-    if ((st = kv_entry_read(r, 0, version->tx_id, version->entry_index, !out->is_expired, &e, err)) != ST_OK ||
+    if ((st = kv_entry_read(r, 0, version->tx_id, version->entry_index, !out->is_expired, &e, &out->far, err)) != ST_OK ||
         (st = kv_entry_md(&e, &out->md, err)) != ST_OK)
         return st;
     out->tx_id = version->tx_id;
     out->key = h->key;
     out->revision = h->desc ? h->first_revision - h->at : h->first_revision + h->at;
     /* Only the first byte goes: a reference shows as it lies in the store. */
-    if (!out->is_expired && e.value.len > 0)
-        out->value = bytes_of(e.value.data + 1, e.value.len - 1);
+    if (!out->is_expired && e.value.len > 0) {
+        out->value = bytes_of(out->far.tx_id != 0 ? NULL : e.value.data + 1, e.value.len - 1);
+        out->far.skip = 1;
+    }
     h->at++;
     return ST_OK;
 }

@@ -5,6 +5,7 @@
 
 struct lists {
     struct tx_entry *entries;
+    struct kv_far *fars; /* of entries; made for the first value that is left where it is */
     struct kv_entry *kv;
     struct kv_zentry *z;
 };
@@ -25,22 +26,55 @@ static enum kv_shape shape_of(const struct kv_tx_spec *spec, struct bytes key)
     }
 }
 
+static enum status value_missing(enum status st, struct err *err)
+{
+    return st == ST_NOT_FOUND ? err_set(err, ST_CORRUPT, 0, "data is corrupted: internal value consistency error - missing value prefix") : st;
+}
+
+/* The value of an entry, or, when it is large, the place where it is left. */
+static enum status value_take(struct kv_tx_read *t, struct tx_entry *e, uint32_t entry_index, bool is_resolved, struct kv_far *far, struct err *err)
+{
+    struct kv_reader *r = t->reader;
+    enum status st;
+
+    *far = (struct kv_far){.tx_id = 0};
+    if (e->value_len >= kv_far_from(r)) {
+        if ((st = kv_leave(r, t->log_tx.header.id, entry_index, e, far, err)) != ST_OK || !is_resolved || far->prefix != VALUE_PREFIX_REFERENCE)
+            return value_missing(st, err);
+        *far = (struct kv_far){.tx_id = 0};
+    }
+    r->kept_bytes += e->value_len;
+    return value_missing(store_tx_value(r->store, &t->log_tx, entry_index, r->arena, &e->value, err), err);
+}
+
+static enum status far_note(struct kv_tx_read *t, struct lists *l, const struct kv_far *far, struct err *err)
+{
+    if (far->tx_id == 0)
+        return ST_OK;
+    if (l->fars == NULL && (l->fars = arena_zalloc(t->reader->arena, t->log_tx.entry_count * sizeof *l->fars)) == NULL)
+        return err_set(err, ST_NOMEM, 0, "a transaction of %u entries", t->log_tx.entry_count);
+    t->tx.entry_fars = l->fars;
+    l->fars[t->tx.entry_count] = *far;
+    return ST_OK;
+}
+
 static enum status raw_entry(struct kv_tx_read *t, struct lists *l, const struct tx_entry *e, uint32_t entry_index, bool want_value, struct err *err)
 {
     struct tx_entry *to = &l->entries[t->tx.entry_count];
     struct kv_metadata md;
+    struct kv_far far;
     enum status st;
 
     *to = *e;
-    to->value = bytes_of(NULL, 0);
+    if (!want_value)
+        to->value = bytes_of(NULL, 0);
     if (want_value) {
         if ((st = kv_entry_md(e, &md, err)) != ST_OK)
             return st;
         if (kv_metadata_expired(&md, t->reader->now_s))
             return ST_OK;
-        if ((st = store_tx_value(t->reader->store, &t->log_tx, entry_index, t->reader->arena, &to->value, err)) != ST_OK)
-            return st == ST_NOT_FOUND ? err_set(err, ST_CORRUPT, 0, "data is corrupted: internal value consistency error - missing value prefix")
-                                      : st;
+        if ((st = value_take(t, to, entry_index, false, &far, err)) != ST_OK || (st = far_note(t, l, &far, err)) != ST_OK)
+            return st;
     }
     t->tx.entry_count++;
     return ST_OK;
@@ -49,7 +83,7 @@ static enum status raw_entry(struct kv_tx_read *t, struct lists *l, const struct
 /* Bytes that have to outlive the pins of the reader. */
 static enum status keep(struct kv_reader *r, struct bytes *b, struct err *err)
 {
-    if (b->len == 0)
+    if (b->len == 0 || b->data == NULL) /* left where it is */
         return ST_OK;
     *b = arena_copy(r->arena, *b);
     return b->data != NULL ? ST_OK : err_set(err, ST_NOMEM, 0, "a transaction's entries do not fit into memory");
@@ -79,10 +113,10 @@ static enum status resolved_kv(struct kv_tx_read *t, struct lists *l, const stru
         return st;
     if (!kv_key_decode(e->key, &key) || kv_md_live(t->reader, &to->md, NULL) != ST_OK)
         return ST_OK;
-    if ((st = store_tx_value(t->reader->store, &t->log_tx, entry_index, t->reader->arena, &with_value.value, err)) != ST_OK)
-        return st == ST_NOT_FOUND ? err_set(err, ST_CORRUPT, 0, "data is corrupted: internal value consistency error - missing value prefix") : st;
+    if ((st = value_take(t, &with_value, entry_index, true, &to->far, err)) != ST_OK)
+        return st;
     to->tx_id = t->log_tx.header.id;
-    if (keep_references && kv_value_decode(with_value.value, &v) && v.kind == KV_VALUE_REFERENCE) {
+    if (keep_references && to->far.tx_id == 0 && kv_value_decode(with_value.value, &v) && v.kind == KV_VALUE_REFERENCE) {
         to->reference = (struct kv_reference){to->tx_id, key, v.at_tx, 0, to->md};
         to->has_reference = true;
         to->tx_id = v.at_tx;

@@ -6,6 +6,8 @@
 
 #include <assert.h>
 
+#define COPIED_BYTES_MAX 4096u /* longer values are not copied when they need not be */
+
 static struct writer room(struct arena *arena, size_t len)
 {
     uint8_t *p = arena_alloc(arena, len);
@@ -29,20 +31,42 @@ static enum status published(enum status st, struct err *err)
     return st == ST_EXISTS ? err_set(err, ST_EXISTS, 0, "duplicated keys are not supported in single batch transaction") : st;
 }
 
+/* value: with its prefix. */
+static enum status set(struct store_draft *d, struct arena *arena, struct bytes key, const struct kv_metadata *md, struct bytes value,
+                       struct err *err)
+{
+    struct bytes store_key;
+    enum status st;
+
+    if ((st = kv_store_key(arena, key, &store_key, err)) != ST_OK)
+        return st;
+    return published(draft_set(d, store_key, md, value, err), err);
+}
+
 enum status kv_draft_set(struct store_draft *d, struct arena *arena, struct bytes key, const struct kv_metadata *md, struct bytes value,
                          struct err *err)
 {
-    struct writer k, v;
+    struct writer v;
 
     if (key.len == 0)
         return kv_illegal_arguments(err);
-    k = room(arena, kv_key_len(key.len));
     v = room(arena, kv_value_len(value.len));
-    kv_key_write(&k, key);
     kv_value_write(&v, value);
-    if (k.failed || v.failed)
-        return no_memory(err, value.len);
-    return published(draft_set(d, written(&k), md, written(&v), err), err);
+    return v.failed ? no_memory(err, value.len) : set(d, arena, key, md, written(&v), err);
+}
+
+enum status kv_draft_set_in_place(struct store_draft *d, struct arena *arena, struct bytes key, const struct kv_metadata *md, struct bytes value,
+                                  struct err *err)
+{
+    uint8_t *prefix;
+
+    if (value.len < COPIED_BYTES_MAX)
+        return kv_draft_set(d, arena, key, md, value, err);
+    if (key.len == 0)
+        return kv_illegal_arguments(err);
+    prefix = (uint8_t *)(uintptr_t)value.data - 1;
+    *prefix = VALUE_PREFIX_PLAIN;
+    return set(d, arena, key, md, bytes_of(prefix, value.len + 1), err);
 }
 
 /* ------------------------------------------------------------ preconditions */

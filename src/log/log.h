@@ -53,7 +53,8 @@ struct tx_body;
 #define TX_BODY_BORROW_BYTES 65536u
 MUST_USE enum status tx_body_encode(const struct tx_entry *entries, size_t count, struct tx_body **out, struct err *err);
 void tx_body_free(struct tx_body *b);
-size_t tx_body_bytes(const struct tx_body *b); /* memory and log bytes it will take */
+size_t tx_body_bytes(const struct tx_body *b);    /* memory and log bytes it will take */
+size_t tx_body_borrowed(const struct tx_body *b); /* of these: values that are referenced, not copied */
 
 /* Builds one frame. The batch object is owned by the log and reused; txs ids ascend by one. */
 MUST_USE enum status log_batch_begin(struct log *l, struct err *err);
@@ -116,15 +117,32 @@ MUST_USE enum status log_tx_value(struct log *l, struct log_tx *t, uint32_t entr
 /* One entry with its value by (tx id, entry index), without opening the whole tx when it is large: the path of Get and Scan. Bytes are borrowed
  * from *pin (then to be unpinned) or lie in the arena (pin->owner_ NULL). The pin may be reused for following reads of the same tx: pass it back
  * in, it is kept when it fits. Start with a zeroed pin.
+ * Values of at least pin->far_bytes (0 = never) that are not in memory are left where they are: value.data NULL with value_len above 0, nothing of the entry is
+ * checked then but what is in memory; log_value_* reads them in pieces.
  * out->hval is filled in only where it is stored (values above 64 bytes, removed ones), else zero. want_value of a removed value: ST_NOT_FOUND "value was truncated",
  * with everything else of *out filled in. tx ids as in log_tx_header; no such entry: ST_NOT_FOUND. */
 struct log_pin {
     struct cache_block block;
     uint64_t tx_id;
+    size_t far_bytes;
 };
 MUST_USE enum status log_entry_read(struct log *l, uint64_t tx_id, uint32_t entry_index, bool nowait, bool want_value, struct arena *arena,
                                     struct log_pin *pin, struct tx_entry *out, struct err *err);
 void log_pin_release(struct log *l, struct log_pin *pin);
+
+/* The value of one entry, read from its first byte to its last in pieces of any size. The checksum of the entry is verified on the way: the last piece is not given
+ * out when it is wrong. Keeps the segment's generation: a truncation does not disturb it. */
+struct log_value {
+    void *segment_; /* NULL: not open */
+    uint64_t tx_id, offset_;
+    uint32_t len, at;
+    uint32_t crc_, crc_wanted_;
+};
+/* May wait for the disk. A removed value: ST_NOT_FOUND "value was truncated". */
+MUST_USE enum status log_value_open(struct log *l, uint64_t tx_id, uint32_t entry_index, struct log_value *out, struct err *err);
+/* The next len bytes, which must be there. */
+MUST_USE enum status log_value_read(struct log *l, struct log_value *v, uint8_t *out, size_t len, struct err *err);
+void log_value_close(struct log_value *v); /* also one that is not open */
 
 /* Visits txs first..last in order with their values, reading ahead instead of going through the cache: for replay, rebuild, export. visit returns
  * false to stop. The tx is valid during the call and is not to be closed. ST_NOT_FOUND when the log ends before last. */

@@ -43,6 +43,9 @@ static enum status entry_from_block(const struct cache_block *b, const struct tx
     return ST_OK;
 }
 
+/* Left where it is. */
+static bool is_far(size_t far_bytes, uint32_t value_len) { return far_bytes > 0 && value_len >= far_bytes; }
+
 static enum status value_is_gone(struct err *err) { return err_set(err, ST_NOT_FOUND, 0, "value was truncated"); }
 
 /* The value of an entry whose meta is in the block. */
@@ -79,12 +82,12 @@ done:
 
 /* One entry of a record whose key area is large: its rows, key part and value alone, in the arena. */
 static enum status entry_alone(struct log *l, struct segment *s, const struct tx_layout *x, uint64_t offset, uint32_t i, bool nowait,
-                               struct arena *arena, struct tx_entry *out, struct err *err)
+                               struct arena *arena, size_t far_bytes, struct tx_entry *out, struct err *err)
 {
     uint8_t rows[2 * TX_ROW_BYTES] = {0}, *buf;
     struct bytes key_part, value;
     struct tx_row row;
-    size_t row_count = i == 0 ? 1 : 2;
+    size_t row_count = i == 0 ? 1 : 2, value_len;
     enum status st;
 
     if (i >= x->entry_count)
@@ -96,20 +99,20 @@ static enum status entry_alone(struct log *l, struct segment *s, const struct tx
         row.key_part_len > x->values_at - x->keys_at - row.key_at || row.value_at > x->record_len - x->values_at ||
         row.value_len > x->record_len - x->values_at - row.value_at)
         return err_set(err, ST_CORRUPT, 0, "entry %u contradicts itself", i);
-    if ((buf = arena_alloc(arena, (size_t)row.key_part_len + row.value_len)) == NULL)
+    value_len = is_far(far_bytes, row.value_len) ? 0 : row.value_len;
+    if ((buf = arena_alloc(arena, (size_t)row.key_part_len + value_len)) == NULL)
         return err_set(err, ST_NOMEM, 0, "no memory for an entry of %u bytes", row.value_len);
     key_part = bytes_of(buf, row.key_part_len);
-    value = bytes_of(buf + row.key_part_len, row.value_len);
+    value = bytes_of(buf + row.key_part_len, value_len);
     if ((st = segment_read(l, s, offset + x->keys_at + row.key_at, buf, row.key_part_len, nowait, err)) != ST_OK)
         return st;
-    if (row.value_len > 0 &&
-        (st = segment_read(l, s, offset + x->values_at + row.value_at, buf + row.key_part_len, row.value_len, nowait, err)) != ST_OK)
+    if (value_len > 0 && (st = segment_read(l, s, offset + x->values_at + row.value_at, buf + row.key_part_len, value_len, nowait, err)) != ST_OK)
         return st;
-    if (row.entry_crc != tx_entry_crc(x->body_seed, i, rows + TX_ROW_BYTES, key_part, value))
+    if (value_len == row.value_len && row.entry_crc != tx_entry_crc(x->body_seed, i, rows + TX_ROW_BYTES, key_part, value))
         return err_set(err, ST_CORRUPT, 0, "entry %u has a wrong checksum", i);
     out->key = bytes_of(buf, row.key_len);
     out->md = bytes_of(buf + row.key_len, row.md_len);
-    out->value = row.is_removed ? bytes_of(NULL, 0) : value;
+    out->value = row.is_removed || value_len < row.value_len ? bytes_of(NULL, 0) : value;
     out->value_len = row.value_len;
     out->is_value_gone = row.is_removed;
     if (row.has_hval)
@@ -167,7 +170,7 @@ static enum status entry_miss(struct log *l, uint64_t tx_id, uint32_t i, bool no
         len = x.values_at;
     } else {
         *is_alone = true;
-        st = entry_alone(l, s, &x, offset, i, nowait, arena, out, err);
+        st = entry_alone(l, s, &x, offset, i, nowait, arena, pin->far_bytes, out, err);
         goto done;
     }
     if ((st = block_load(l, s, &x, offset, len, head, have, nowait, &pin->block, err)) == ST_OK)
@@ -290,7 +293,7 @@ enum status log_entry_read(struct log *l, uint64_t tx_id, uint32_t i, bool nowai
         return st;
     if (row.is_removed)
         return value_is_gone(err);
-    if (pin->block.len < x.record_len && row.value_len > 0)
+    if (pin->block.len < x.record_len && row.value_len > 0 && !is_far(pin->far_bytes, row.value_len))
         return entry_value(l, &pin->block, &x, i, &row, nowait, arena, out, err);
     return ST_OK;
 }

@@ -199,6 +199,58 @@ static void zeros_follow_the_write_rate(void **state)
     vfs_memory_destroy(f.vfs);
 }
 
+/* Values that are left where they are, and read in pieces: the same bytes. */
+static void pieces_check(struct fixture *f, uint64_t tx_id, const struct tx_entry *entries, uint32_t count, uint64_t *random)
+{
+    struct log_pin pin = {.far_bytes = 80};
+    uint8_t buf[4096];
+    struct tx_entry got;
+    struct log_value v;
+    struct arena arena;
+
+    arena_init(&arena, 4096, 0);
+    for (uint32_t i = 0; i < count; i += 7) {
+        assert_int_equal(log_entry_read(f->log, tx_id, i, false, true, &arena, &pin, &got, &f->err), ST_OK);
+        assert_true(bytes_equal(got.key, entries[i].key));
+        assert_int_equal(got.value_len, entries[i].value.len);
+        if (got.value_len < 80 || got.value.data != NULL)
+            assert_true(bytes_equal(got.value, entries[i].value));
+        assert_int_equal(log_value_open(f->log, tx_id, i, &v, &f->err), ST_OK);
+        assert_int_equal(v.len, entries[i].value.len);
+        while (v.at < v.len) {
+            size_t at = v.at, n = 1 + test_random(random) % (v.len - v.at < sizeof buf ? v.len - v.at : sizeof buf);
+
+            assert_int_equal(log_value_read(f->log, &v, buf, n, &f->err), ST_OK);
+            assert_memory_equal(buf, entries[i].value.data + at, n);
+        }
+        log_value_close(&v);
+        log_value_close(&v);
+    }
+    /* The last piece of a damaged value is not given out, whichever part of the entry is damaged. */
+    for (uint32_t i = 3; i < count; i += 211) {
+        const struct segment *s;
+        uint64_t at;
+
+        assert_int_equal(log_value_open(f->log, tx_id, i, &v, &f->err), ST_OK);
+        if (v.len < 3) {
+            log_value_close(&v);
+            continue;
+        }
+        s = v.segment_;
+        at = (v.offset_ + test_random(random) % v.len) * 8 + test_random(random) % 8;
+        assert_int_equal(vfs_memory_flip_bit(f->vfs, cache_file_path(s->file), at, &f->err), ST_OK);
+        assert_int_equal(log_value_read(f->log, &v, buf, v.len - 1, &f->err), ST_OK);
+        assert_int_equal(log_value_read(f->log, &v, buf, 1, &f->err), ST_CORRUPT);
+        assert_non_null(strstr(f->err.text, "wrong checksum"));
+        assert_int_equal(vfs_memory_flip_bit(f->vfs, cache_file_path(s->file), at, &f->err), ST_OK);
+        log_value_close(&v);
+    }
+    assert_int_equal(log_value_open(f->log, tx_id, count, &v, &f->err), ST_NOT_FOUND);
+    assert_int_equal(log_value_open(f->log, tx_id + 1, 0, &v, &f->err), ST_NOT_FOUND);
+    log_pin_release(f->log, &pin);
+    arena_free(&arena);
+}
+
 /* Large entries: own segment, partial reads, warm loading. */
 static void large_txs(void **state)
 {
@@ -250,6 +302,7 @@ static void large_txs(void **state)
                     log_pin_release(f.log, &pin);
             }
         log_pin_release(f.log, &pin);
+        pieces_check(&f, h.id, entries, COUNT, &random);
         assert_int_equal(log_tx_open(f.log, h.id, false, &t, &f.err), ST_OK);
         for (uint32_t i = 0; i < COUNT; i++) {
             assert_int_equal(log_tx_entry(f.log, &t, i, &got, &f.err), ST_OK);

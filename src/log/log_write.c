@@ -168,6 +168,8 @@ enum status log_roll(struct log *l, uint64_t frame_len, bool is_forced, struct e
     if (s != NULL && t->synced_batch < t->last_batch) {
         if (t->reprove_len > 0)
             st = vfs_write_at(s->out, atomic_load(&s->end) - t->reprove_len, t->reprove, t->reprove_len, err);
+        if (st == ST_NO_SPACE || st == ST_NOMEM) /* the same bytes as before: it may be tried again */
+            goto done;
         if (st != ST_OK || (st = s->out->ops->sync(s->out, err)) != ST_OK) {
             log_fail(l, st, err);
             goto done;

@@ -226,12 +226,34 @@ static enum status join_sealed(struct recovery *r, struct segment *s, const stru
     return ST_OK;
 }
 
-/* A segment of which nothing can be read: only the manifest may know what was in it. */
+/* The last tx that is known of beside the log's own frames, and who knows it. */
+static uint64_t known_elsewhere(const struct recovery *r, const char **who)
+{
+    *who = r->end.tx_id >= r->o->vouched_tx_id ? "log/END" : "index and tree";
+    return r->end.tx_id >= r->o->vouched_tx_id ? r->end.tx_id : r->o->vouched_tx_id;
+}
+
+/* A segment of which nothing can be read: only the manifest may know what was in it. It does not know that of one that was being written: such a
+ * one begins behind what was read so far, and ends with the last tx that others know of, unless another segment follows. */
 static void pass_lost(struct recovery *r, struct segment *s, const struct manifest_entry *e)
 {
+    const struct manifest_entry *next = s->table_index + 1 < r->l->manifest.count ? e + 1 : NULL;
+    const char *who;
+    uint64_t known = known_elsewhere(r, &who);
+
     table_set_first_tx(r->l, s, e->is_sealed ? e->first_tx_id : r->next_tx);
-    if (!e->is_sealed)
+    if (!e->is_sealed) {
+        if (next != NULL && next->is_sealed)
+            recovery_damage(r, "%s is missing (txs %llu..%llu)", s->name, (unsigned long long)r->next_tx, (unsigned long long)next->first_tx_id - 1);
+        else if (known < r->next_tx)
+            recovery_damage(r, "%s is missing (it would begin with tx %llu; nobody knows of one in it)", s->name, (unsigned long long)r->next_tx);
+        else if (next != NULL)
+            recovery_damage(r, "%s is missing (txs from %llu on)", s->name, (unsigned long long)r->next_tx);
+        else
+            recovery_damage(r, "%s is missing (txs %llu..%llu, known from %s)", s->name, (unsigned long long)r->next_tx, (unsigned long long)known,
+                            who);
         return;
+    }
     s->first_batch = r->next_batch;
     s->last_batch = e->last_batch;
     s->chain_end = e->chain_end;
@@ -347,6 +369,8 @@ static enum status judge_end(struct recovery *r, struct remains *m, struct err *
         damage_at_end(r, m);
     if (r->end.batch >= r->next_batch && r->end.tx_id > r->known_tx)
         r->known_tx = r->end.tx_id;
+    if (r->o->vouched_tx_id > r->known_tx)
+        r->known_tx = r->o->vouched_tx_id;
     if (r->o->vouched_tx_id >= r->next_tx && !r->report->is_damaged)
         recovery_damage(r, "the log ends with tx %llu, but derived files know tx %llu (end of the log: %s, offset %llu)",
                         (unsigned long long)(r->next_tx - 1), (unsigned long long)r->o->vouched_tx_id, r->tail == NULL ? "empty" : r->tail->name,

@@ -4,6 +4,7 @@
  *                     truncation; a segment behind its last one is a leftover of an interrupted creation, unless frames are in it.
  *   missing, damaged  segments 1..n of the directory; of several generations the highest that is complete (footer and all frames check).
  * A file that should be there and is not, or whose header is damaged, is damage; the others stay readable. */
+#include "log/log_identity.h"
 #include "log/recovery.h"
 
 #include <stdlib.h>
@@ -268,7 +269,8 @@ static enum status take_listed(struct recovery *r, struct manifest_entry *e, str
             return st;
         if (!is_good || !other.is_sealed) {
             r->report->end_is_lost |= !e->is_sealed;
-            recovery_damage(r, "%s is missing (txs %llu..%llu)", name, (unsigned long long)e->first_tx_id, (unsigned long long)e->last_tx_id);
+            if (e->is_sealed) /* what else was in it is told where that is known: recovery.c, pass_lost() */
+                recovery_damage(r, "%s is missing (txs %llu..%llu)", name, (unsigned long long)e->first_tx_id, (unsigned long long)e->last_tx_id);
             return segment_add(r, e, true, err);
         }
         if (other.generation < e->generation)
@@ -337,6 +339,43 @@ static enum status uuid_from_headers(struct recovery *r, struct err *err)
         found = true;
     }
     return found ? ST_OK : err_set(err, ST_CORRUPT, 0, "%s has neither a manifest nor a segment with a good header", r->l->dir);
+}
+
+enum status log_identity(struct vfs *v, const char *dir, uint8_t uuid[16], bool *is_found, struct err *err)
+{
+    struct recovery r = {.l = calloc(1, sizeof *r.l)};
+    struct segment_header h;
+    enum header_state state;
+    uint64_t file_bytes;
+    enum status st;
+
+    *is_found = false;
+    if (r.l == NULL || (r.l->dir = strdup(dir)) == NULL) {
+        free(r.l);
+        return err_set(err, ST_NOMEM, 0, "no memory for a log");
+    }
+    r.l->vfs = v;
+    if ((st = manifest_load(v, dir, &r.l->manifest, &r.manifest_state, err)) != ST_OK)
+        goto done;
+    if (r.manifest_state == MANIFEST_GOOD) {
+        memcpy(uuid, r.l->manifest.uuid, LOG_UUID_LEN);
+        *is_found = true;
+        goto done;
+    }
+    if ((st = files_list(&r, err)) != ST_OK)
+        goto done;
+    for (size_t i = 0; i < r.files.count && !*is_found; i++) {
+        if ((st = header_read(&r, r.files.items[i].no, r.files.items[i].generation, true, &state, &h, &file_bytes, err)) != ST_OK)
+            goto done;
+        if ((*is_found = state == HEADER_GOOD))
+            memcpy(uuid, h.uuid, LOG_UUID_LEN);
+    }
+done:
+    free(r.files.items);
+    manifest_free(&r.l->manifest);
+    free(r.l->dir);
+    free(r.l);
+    return st;
 }
 
 /* --- creation --- */

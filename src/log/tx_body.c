@@ -159,3 +159,8 @@ enum status tx_body_encode(const struct tx_entry *entries, size_t count, struct 
 void tx_body_free(struct tx_body *b) { free(b); }
 
 size_t tx_body_bytes(const struct tx_body *b) { return b->memory_bytes + TX_HEAD_BYTES_MAX + b->meta_bytes + (size_t)b->value_bytes; }
+
+size_t tx_body_borrowed(const struct tx_body *b)
+{
+    return b->meta_bytes + (size_t)b->value_bytes + sizeof *b + b->piece_count * sizeof(struct body_piece) - b->memory_bytes;
+}

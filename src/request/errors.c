@@ -20,6 +20,8 @@ static const struct known_error {
     {WHOLE, "illegal state", RPC_INVALID_ARGUMENT, NULL},
     {WHOLE, "tx read conflict", RPC_UNKNOWN, "25P02"},
     {PREFIX, "precondition failed: ", RPC_FAILED_PRECONDITION, "23000"},
+    {WHOLE, "the server is stopping", RPC_UNAVAILABLE, NULL},
+    {PREFIX, "no space left on device", RPC_RESOURCE_EXHAUSTED, NULL}, /* of every write; the store has told the log, once */
     {WHOLE, "permission denied", RPC_INTERNAL, "XX000"},
     {WHOLE, "database is reserved", RPC_INTERNAL, "XX000"},
     {WHOLE, "operation not supported", RPC_INTERNAL, "XX000"},

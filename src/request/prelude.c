@@ -25,9 +25,9 @@ static void dispatch(struct request *rq)
     if ((m->flags & METHOD_LATER) != 0)
         request_fail(rq, RPC_UNIMPLEMENTED, "method %s is not available in this version yet", strrchr(m->path, '/') + 1);
     else if ((m->flags & METHOD_ON_WORKER) != 0)
-        request_on_worker(rq, m->handler);
+        request_on_worker(rq, request_handle);
     else
-        m->handler(rq);
+        request_handle(rq);
 }
 
 /* --- the selected database --- */

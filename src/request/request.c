@@ -18,6 +18,10 @@
 #include "wire/wire.h"
 
 enum { TEXT_MAX = 2048, ADDRESS_MAX = 64, LIMIT_TEXT_MAX = 160 };
+#define WAIT_FIRST_NS UINT64_C(2000000) /* 2 ms, then doubled */
+#define WAIT_LONGEST_NS UINT64_C(50000000)
+
+static void run_on_worker(struct pool_job *job);
 
 struct request *request_of(const struct rpc_call *call) { return rpc_state(call); }
 
@@ -60,12 +64,70 @@ static bool is_refused_memory(const struct request *rq, char text[LIMIT_TEXT_MAX
     return limit > 0;
 }
 
+/* --- waiting --- */
+
+static void wait_over(struct timer *t)
+{
+    struct request *rq = (struct request *)(void *)((char *)t - offsetof(struct request, wait));
+
+    pool_submit(rq->server->runtime->worker_pool, rq->wait_job);
+}
+
+bool request_wait(struct request *rq, struct pool_job *job)
+{
+    const struct runtime *runtime = rq->server->runtime;
+    uint64_t now_ns = env_mono_ns(runtime->env);
+
+    if (rq->wait_since_ns == 0)
+        rq->wait_since_ns = now_ns;
+    if (rpc_is_cancelled(rq->call) || now_ns - rq->wait_since_ns >= (rpc_deadline_ns(rq->call) != UINT64_MAX ? REQUEST_WAIT_MAX_NS : REQUEST_WAIT_NS))
+        return false;
+    rq->wait_ns = rq->wait_ns == 0 ? WAIT_FIRST_NS : rq->wait_ns * 2 < WAIT_LONGEST_NS ? rq->wait_ns * 2 : WAIT_LONGEST_NS;
+    rq->wait_job = job;
+    rq->wait.fire = wait_over;
+    alarm_arm(runtime->timers, &rq->wait, now_ns + rq->wait_ns); /* from here on it may run elsewhere */
+    return true;
+}
+
+/* All that was taken since the mark is given back; what began there begins anew later. */
+static bool repeat_later(struct request *rq)
+{
+    struct pool_job *job = rpc_job(rq->call);
+
+    if (!rq->is_repeatable || !rpc_forgive_memory(rq->call))
+        return false;
+    arena_rewind(rq->arena, rq->before);
+    rq->message = rq->decoded;
+    memset(&rq->err, 0, sizeof rq->err);
+    rq->on_worker = rq->again;
+    rq->is_off_reactor = true;
+    job->run = run_on_worker;
+    return request_wait(rq, job);
+}
+
+void request_handle(struct request *rq)
+{
+    const struct method *m = rq->method;
+
+    /* Calls on keys and values; the other ones may have several steps. */
+    rq->is_repeatable = rq->store != NULL && (m->kind == RPC_UNARY || m->kind == RPC_SERVER_STREAM) &&
+                        (m->who == CLASS_READ || m->who == CLASS_WRITE);
+    rq->again = m->handler;
+    rq->before = arena_mark(rq->arena);
+    rq->decoded = rq->message;
+    m->handler(rq);
+}
+
 static void finish(struct request *rq, enum rpc_code code, const char *text, struct bytes details)
 {
-    struct leftover l = leftover_of(rq);
     char limit_text[LIMIT_TEXT_MAX];
+    bool is_refused = code != RPC_OK && is_refused_memory(rq, limit_text);
+    struct leftover l;
 
-    if (code != RPC_OK && is_refused_memory(rq, limit_text))
+    if (is_refused && repeat_later(rq))
+        return;
+    l = leftover_of(rq);
+    if (is_refused)
         rpc_finish(rq->call, RPC_RESOURCE_EXHAUSTED, limit_text, bytes_of(NULL, 0));
     else
         rpc_finish(rq->call, code, text, details);
@@ -171,6 +233,15 @@ static bool decode(struct request *rq)
     return st == ST_OK;
 }
 
+/* Decoding may have to wait for memory too: a message of many small parts takes more than it has bytes. */
+static void begin(struct request *rq)
+{
+    if (!decode(rq))
+        return;
+    rq->is_repeatable = false;
+    prelude_run(rq);
+}
+
 static void count(struct request *rq, const struct bound_method *bound)
 {
     struct rpc_client *client = credentials_client(rq);
@@ -200,8 +271,10 @@ void request_entry(struct rpc_call *call)
     rq->now_s = rq->now_ns / 1000000000;
     rpc_set_state(call, rq);
     count(rq, bound);
-    if (decode(rq))
-        prelude_run(rq);
+    rq->again = begin;
+    rq->before = arena_mark(rq->arena);
+    rq->is_repeatable = true;
+    begin(rq);
 }
 
 /* --- about the caller --- */

@@ -12,6 +12,7 @@
 
 #include "rpc/rpc.h"
 #include "store/store.h"
+#include "store/timer.h"
 
 struct server;
 struct database; /* databases/databases.h */
@@ -85,6 +86,14 @@ struct request {
     bool is_off_reactor;     /* the connection's memory may not be touched */
     void (*on_worker)(struct request *rq);
     struct request *next_waiting; /* in the gate */
+    /* waiting for memory */
+    bool is_repeatable;                /* nothing was done yet that would be done twice */
+    void (*again)(struct request *rq); /* the handler, or decoding */
+    struct arena_mark before;          /* the arena when it was called first ... */
+    void *decoded;                     /* ... and the message */
+    struct timer wait;
+    struct pool_job *wait_job; /* what goes on then */
+    uint64_t wait_since_ns, wait_ns;
 };
 
 /* --- answers; exactly one per request. Afterwards the request, its arena and everything in it are gone --- */
@@ -102,7 +111,8 @@ void request_fail_coded(struct request *rq, enum rpc_code code, const char *info
 void request_fail_err(struct request *rq, enum status st, const struct err *err);
 /* INTERNAL "permission denied" (XX000). */
 void request_deny(struct request *rq);
-/* Room in the arena ran out, or the memory budget. (When it was the budget, every failure of the call is reported as that, with the limit.) */
+/* Room in the arena ran out, or the memory budget. When it was the budget, a call that is still repeatable does not fail: its handler is called again, on a worker,
+ * when others may have given memory back, until its deadline, or for a minute; every other failure is reported as that, with the limit. */
 void request_fail_nomem(struct request *rq);
 /* The caller's address without its port, as the connection gives it; borrowed from it. */
 struct bytes request_peer(const struct request *rq);
@@ -114,6 +124,13 @@ enum { REQUEST_ID_MAX = 64 };
 bool request_id_of(const struct request *rq, char out[REQUEST_ID_MAX + 1]);
 /* Tx metadata "usr" and "ip" when --log-request-metadata is on, else empty. In the arena. */
 struct bytes request_extra(struct request *rq);
+/* Something is short that others will give back: job runs on the worker pool a little later. False: the call has waited for too long, or nobody waits for it. No
+ * thread waits meanwhile. */
+#define REQUEST_WAIT_NS UINT64_C(60000000000)      /* of a call without deadline */
+#define REQUEST_WAIT_MAX_NS UINT64_C(600000000000) /* whatever its deadline */
+MUST_USE bool request_wait(struct request *rq, struct pool_job *job);
+/* Calls the method's handler, for the first time. */
+void request_handle(struct request *rq);
 /* Runs fn(rq) on the worker pool; fn answers. */
 void request_on_worker(struct request *rq, void (*fn)(struct request *rq));
 

@@ -60,6 +60,15 @@ struct bytes rpc_metadata(const struct rpc_call *call, const char *name)
 
 void rpc_must_answer(struct rpc_call *call) { call->is_finishing = true; }
 
+bool rpc_forgive_memory(struct rpc_call *call)
+{
+    if (call->is_finishing || call->is_hopeless)
+        return false;
+    call->limit_met = 0;
+    call->is_conn_limit = false;
+    return true;
+}
+
 size_t rpc_memory_limit_met(const struct rpc_call *call, bool *of_connection)
 {
     *of_connection = call->is_conn_limit;
@@ -85,6 +94,13 @@ void rpc_on_cancel(struct rpc_call *call, void (*fn)(struct rpc_call *)) { call-
 
 void rpc_pause(struct rpc_call *call) { atomic_store_explicit(&call->is_paused, true, memory_order_release); }
 
+void rpc_hold_back(struct rpc_call *call)
+{
+    assert(call_is_on_reactor(call));
+    call->is_message_kept = call->is_short = true;
+    rpc_pause(call);
+}
+
 void rpc_resume(struct rpc_call *call)
 {
     /* The reactor ends the pause: once it does, it may finish and reuse the call. */
@@ -109,6 +125,18 @@ size_t rpc_send(struct rpc_call *call, struct bytes message)
     }
     call->is_first_out_used = true;
     *out = (struct rpc_out){.data = message.data, .len = message.len};
+    grpc_prefix_write(out->prefix, (uint32_t)out->len);
+    return call_send(call, out);
+}
+
+size_t rpc_send_piece(struct rpc_call *call, struct bytes piece, size_t message_len, bool is_first)
+{
+    struct rpc_out *out = &call->piece_outs[call->piece_turn];
+
+    assert(message_len <= UINT32_MAX - GRPC_PREFIX_LEN && piece.len <= message_len);
+    call->piece_turn ^= 1;
+    *out = (struct rpc_out){.data = piece.data, .len = piece.len, .sent = is_first ? 0 : GRPC_PREFIX_LEN};
+    grpc_prefix_write(out->prefix, (uint32_t)message_len);
     return call_send(call, out);
 }
 
@@ -122,6 +150,7 @@ size_t rpc_send_owned(struct rpc_call *call, uint8_t *message, size_t len)
         return queued_bytes(call);
     }
     *out = (struct rpc_out){.data = message, .len = len, .owned = message, .is_allocated = true};
+    grpc_prefix_write(out->prefix, (uint32_t)len);
     return call_send(call, out);
 }
 

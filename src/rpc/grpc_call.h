@@ -67,8 +67,10 @@ struct rpc_call {
     bool is_waiting;      /* for memory */
     bool is_wide;         /* the stream's window was raised to stream_window_bytes */
     bool has_reserve;
-    bool is_over_budget; /* no memory even for its headers: to be refused */
-    bool is_unqueued;    /* a message could not be queued for want of memory */
+    bool is_over_budget;  /* no memory even for its headers: to be refused */
+    bool is_unqueued;     /* a message could not be queued for want of memory */
+    bool is_message_kept; /* rpc_hold_back(): the message that is being delivered was not taken */
+    bool is_short;        /* rpc_hold_back() was called, and nothing was delivered since */
     const struct rpc_method *method;
     uint64_t started_ns, deadline_ns;
     struct timer deadline;
@@ -84,6 +86,7 @@ struct rpc_call {
     uint8_t *in; /* received and not yet taken; malloc */
     size_t in_len, in_room, in_admitted;
     size_t reserved;    /* of in_admitted: paid by the reserve */
+    size_t in_upload;   /* of in_admitted: counted as upload */
     size_t window_debt; /* received bytes the stream window was not refunded for */
     uint64_t received_ns, waiting_since_ns;
     size_t accounted; /* bytes of the budget, but for the arena's beyond its first chunk: grpc_memory.c */
@@ -92,6 +95,10 @@ struct rpc_call {
     struct rpc_out *out, **out_end;
     size_t out_bytes; /* queued with prefixes, unsent */
     uint64_t progress_ns;
+    uint64_t sent_bytes; /* of messages */
+    struct call_pace {
+        uint64_t at_ns, moved;
+    } pace[2];                /* older, newer: what had been moved when grpc_conn_watch() looked */
     struct rpc_status status; /* settled in SENDING */
     char abort_text[128];     /* up to here zeroed but for this one; see grpc_host_new_call() */
 
@@ -111,14 +118,18 @@ struct rpc_call {
     size_t trailer_count;
     struct rpc_out first_out;
     bool is_first_out_used;
-    bool is_replying;         /* rpc_reply(): the status follows at once */
-    struct arena arena;       /* the reactor's before and after the handler */
-    struct arena_meter meter; /* of the arena */
-    size_t arena_reserved;    /* of arena_bytes: beyond the share, as BUDGET_OTHER */
-    size_t arena_bytes;       /* taken from the budget for it */
-    size_t limit_met;         /* which refused it memory; 0 = none */
-    bool is_conn_limit;       /* that was the connection's part */
-    bool is_finishing;        /* rpc_must_answer(), or in rpc_finish(): memory is not refused any more */
+    uint8_t piece_turn; /* which of these is the next */
+    struct rpc_out piece_outs[2];
+    bool is_replying;           /* rpc_reply(): the status follows at once */
+    struct arena arena;         /* the reactor's before and after the handler */
+    struct arena_meter meter;   /* of the arena */
+    size_t arena_reserved;      /* of arena_bytes: beyond the share, as BUDGET_OTHER */
+    size_t arena_upload;        /* of arena_bytes: counted as upload */
+    _Atomic size_t arena_bytes; /* taken from the budget for it; the reactor reads it */
+    size_t limit_met;           /* which refused it memory; 0 = none */
+    bool is_hopeless;           /* it wanted more than that limit ever gives */
+    bool is_conn_limit;         /* that was the connection's part */
+    bool is_finishing;          /* rpc_must_answer(), or in rpc_finish(): memory is not refused any more */
 
     /* between threads */
     _Atomic(struct rpc_out *) outbox; /* newest first; pushed by the holder, emptied by the reactor */
@@ -178,6 +189,14 @@ void call_meter_arena(struct rpc_call *call);
 void call_leave_reserve(struct rpc_call *call, bool is_over);
 /* Its connection holds next to nothing: a new call is not to be refused because others have filled the share. */
 bool call_is_modest(const struct rpc_call *call);
+/* The share is not overdrawn so far that nobody may take more. */
+bool call_is_affordable(const struct rpc_call *call);
+/* May a call that receives much hold len bytes more? Counts them as such; gives them back. */
+bool call_upload_allows(const struct rpc_call *call, size_t len);
+void call_upload_take(struct rpc_call *call, size_t len);
+void call_upload_give(struct rpc_call *call, size_t len);
+/* It holds much memory, and its client has moved next to nothing for budget_wait_ns. To be asked every now and then; what it says goes to call->abort_text. */
+bool call_is_too_slow(struct rpc_call *call);
 /* Does it keep the reserve while its client sends nothing since before_ns? */
 bool call_sits_on_reserve(const struct rpc_call *call, uint64_t before_ns);
 

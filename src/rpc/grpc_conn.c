@@ -544,12 +544,16 @@ bool grpc_conn_watch(struct grpc_conn *c)
     if (c->unsent_bytes > 0 && c->unsent_since_ns < before_ns)
         return false;
     for (struct rpc_call *call = c->calls, *next; call != NULL; call = next) {
+        bool is_slow = call_is_too_slow(call);
+
         next = call->next;
         if (call_is_stalled(call, before_ns))
             call_abort(call, RPC_DEADLINE_EXCEEDED, "the request message was not completed in time", call->state == CALL_RECEIVING);
         else if (call_sits_on_reserve(call, before_ns))
             call_abort(call, RPC_RESOURCE_EXHAUSTED, "memory for requests is short, and this one makes no progress", false);
-        else if (call->state == CALL_SENDING && call->out_bytes > 0 && call->progress_ns < before_ns &&
+        else if (is_slow && call->state != CALL_SENDING)
+            call_abort(call, RPC_RESOURCE_EXHAUSTED, call->abort_text, call->state == CALL_RECEIVING);
+        else if (call->state == CALL_SENDING && (is_slow || (call->out_bytes > 0 && call->progress_ns < before_ns)) &&
                  nghttp2_submit_rst_stream(c->session, NGHTTP2_FLAG_NONE, call->stream_id, NGHTTP2_CANCEL) != 0)
             c->is_broken = true;
     }

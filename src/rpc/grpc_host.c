@@ -219,6 +219,7 @@ void grpc_host_free_call(struct grpc_host *h, struct rpc_call *call)
     timer_disarm(&h->timers, &call->deadline);
     free(call->in);
     grpc_host_give(h, call->accounted);
+    call_upload_give(call, call->in_upload);
     arena_reset(&call->arena);
     assert(call->arena_bytes == 0 && call->arena_reserved == 0);
     call_leave_reserve(call, true);

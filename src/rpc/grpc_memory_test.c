@@ -138,7 +138,7 @@ static void long_calls_leave_room(void **state)
     t = rig_call(r, "/t.S/Hold", EMPTY, 5);
     b = r->call;
     (void)fill(a, MIB / 4, SIZE_MAX);
-    assert_true(used(r) <= share / 100 * 80 && used(r) > share / 100 * 76);
+    assert_true(used(r) <= share / 100 * 80 && used(r) > share / 100 * 76); /* RESERVE_PERCENT */
     assert_int_equal(rpc_memory_limit_met(a, &of_connection), share);
     assert_false(of_connection);
     assert_true(r->service->arena_reserve_of == a);

@@ -15,7 +15,7 @@
 
 #define IN_ROOM_MIN 4096
 #define IN_ROOM_KEPT 65536   /* a stream's buffer above this is freed when it is empty */
-#define LARGE_PERCENT_MAX 88 /* of the requests' share of the budget */
+#define LARGE_PERCENT_MAX 75 /* of the requests' share of the budget; see grpc_memory.c */
 #define QUOTED_MAX 128
 #define TEXT_MAX 512
 #define NO_MEMORY_TEXT "server is short of memory for requests"
@@ -255,13 +255,13 @@ void call_give_reserve(struct rpc_call *call)
 {
     struct grpc_admission *a = &call->host->service->admission;
 
+    budget_give(call->host->service->options.budget, BUDGET_OTHER, call->reserved);
+    call->in_admitted -= call->reserved;
+    call->reserved = 0;
     if (!call->has_reserve)
         return;
     call->has_reserve = false;
     call->host->reserve_of = NULL;
-    budget_give(call->host->service->options.budget, BUDGET_OTHER, call->reserved);
-    call->in_admitted -= call->reserved;
-    call->reserved = 0;
     pthread_mutex_lock(&a->lock);
     a->reserve_of = NULL;
     pthread_mutex_unlock(&a->lock);
@@ -310,16 +310,21 @@ static bool admit(struct rpc_call *call, size_t len)
 
     if (more == 0)
         return true;
-    if (call->has_reserve) {
+    /* Who may go beyond the share with what it collected must not wait for what it is sent: the one with this reserve may be waiting for the other. */
+    if (call->has_reserve || atomic_load_explicit(&s->arena_reserve_of, memory_order_relaxed) == call) {
         budget_take(s->options.budget, BUDGET_OTHER, more);
         call->reserved += more;
     } else {
         /* Large requests leave room for small calls, and for the first window of others. */
-        if (len > GRPC_FIRST_WINDOW_BYTES &&
-            (budget_pressure(s->options.budget, BUDGET_REQUEST) >= LARGE_PERCENT_MAX || call->conn->bytes + more > s->conn_large_bytes_max))
+        if (len > GRPC_FIRST_WINDOW_BYTES && (budget_pressure(s->options.budget, BUDGET_REQUEST) >= LARGE_PERCENT_MAX ||
+                                              call->conn->bytes + more > s->conn_large_bytes_max || !call_upload_allows(call, more)))
             return false;
         if (!call_try_take_bytes(call, more))
             return false;
+        if (len > GRPC_FIRST_WINDOW_BYTES) {
+            call_upload_take(call, more);
+            call->in_upload += more;
+        }
     }
     call->in_admitted = len;
     return true;
@@ -406,6 +411,16 @@ static bool prefix_is_good(struct rpc_call *call, const uint8_t *prefix)
     return false;
 }
 
+/* What was let in before its handler found no memory: it is not refused for what its client could not know, unless memory is very short. */
+static bool admit_in_window(struct rpc_call *call, size_t len)
+{
+    if (!call->is_short || len > 2 * (size_t)limits_of(call)->stream_window_bytes || !call_is_affordable(call))
+        return false;
+    call_take_bytes(call, len - call->in_admitted);
+    call->in_admitted = len;
+    return true;
+}
+
 /* Adds to call->in. False: the call was refused. */
 static bool collect(struct rpc_call *call, const uint8_t *data, size_t len)
 {
@@ -426,7 +441,7 @@ static bool collect(struct rpc_call *call, const uint8_t *data, size_t len)
             room = need;
         if (!admit(call, room)) {
             room = need;
-            if (!admit(call, room)) {
+            if (!admit(call, room) && !admit_in_window(call, room)) {
                 call_abort(call, RPC_RESOURCE_EXHAUSTED, NO_MEMORY_TEXT, is_early(call));
                 return false;
             }
@@ -493,7 +508,10 @@ static size_t deliver_from(struct rpc_call *call, const uint8_t *data, size_t le
         whole = GRPC_PREFIX_LEN + (size_t)load_u32be(data + at + 1);
         if (len - at < whole)
             break;
+        call->is_message_kept = call->is_short = false;
         call->on_message(call, bytes_of(data + at + GRPC_PREFIX_LEN, whole - GRPC_PREFIX_LEN));
+        if (call->is_message_kept)
+            break;
         at += whole;
     }
     return at;
@@ -524,7 +542,7 @@ static void deliver_collected(struct rpc_call *call)
     call->in_len -= taken;
     if (call->in_len > 0 && taken > 0)
         memmove(call->in, call->in + taken, call->in_len);
-    if (call->in_len == 0 && (call->in_room > IN_ROOM_KEPT || call->has_reserve)) {
+    if (call->in_len == 0 && (call->in_room > IN_ROOM_KEPT || call->has_reserve || call->reserved > 0)) {
         free(call->in);
         call->in = NULL;
         call->in_room = 0;
@@ -532,7 +550,8 @@ static void deliver_collected(struct rpc_call *call)
         call->conn->bytes -= call->in_admitted;
         call->accounted -= call->in_admitted;
         grpc_host_give(call->host, call->in_admitted);
-        call->in_admitted = 0;
+        call_upload_give(call, call->in_upload);
+        call->in_admitted = call->in_upload = 0;
     }
 }
 

@@ -231,6 +231,7 @@ int call_data_send(nghttp2_session *session, nghttp2_frame *frame, const uint8_t
     to = copy_out(call, to + 9, length);
     c->out_len = (size_t)(to - c->out);
     out_count_down(call, length);
+    call->sent_bytes += length;
     c->ping_count = 0;
     call->progress_ns = c->unsent_since_ns = c->host->now_ns;
     check_drained(call);
@@ -238,11 +239,14 @@ int call_data_send(nghttp2_session *session, nghttp2_frame *frame, const uint8_t
     return c->is_out_full ? NGHTTP2_ERR_PAUSE : 0;
 }
 
+/* A further piece of a message has no prefix: that counts as sent. */
+static size_t out_unsent(const struct rpc_out *out) { return GRPC_PREFIX_LEN + out->len - out->sent; }
+
 /* Queues a message whose node is complete. Takes the node. */
 static void out_append(struct rpc_call *call, struct rpc_out *out)
 {
     struct grpc_conn *c = call->conn;
-    size_t len = GRPC_PREFIX_LEN + out->len;
+    size_t len = out_unsent(out);
 
     if (call->state != CALL_RUNNING) {
         atomic_fetch_sub_explicit(&call->queued_bytes, len, memory_order_relaxed);
@@ -436,10 +440,9 @@ void call_post(struct rpc_call *call, unsigned bits)
 
 size_t call_send(struct rpc_call *call, struct rpc_out *out)
 {
-    size_t len = GRPC_PREFIX_LEN + out->len;
+    size_t len = out_unsent(out);
     size_t queued = len + atomic_fetch_add_explicit(&call->queued_bytes, len, memory_order_relaxed);
 
-    grpc_prefix_write(out->prefix, (uint32_t)out->len);
     if (call_is_on_reactor(call)) {
         take_outbox(call);
         out_append(call, out);

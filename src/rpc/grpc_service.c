@@ -8,6 +8,8 @@
 #include "rpc/grpc_session.h"
 #include "rpc/grpc_wire.h"
 
+#define WINDOW_FRACTION 64 /* of the memory for requests */
+
 #define DEFAULT_TO(field, value) \
     do { \
         if ((field) == 0) \
@@ -19,9 +21,9 @@ static void limits_complete(struct rpc_limits *l)
     DEFAULT_TO(l->message_bytes_max, (size_t)32 << 20);
     DEFAULT_TO(l->streams_per_conn_max, 250);
     DEFAULT_TO(l->header_list_bytes_max, 65536);
-    DEFAULT_TO(l->stream_window_bytes, (uint32_t)1 << 20);
     DEFAULT_TO(l->conn_window_bytes, (uint32_t)16 << 20);
     DEFAULT_TO(l->connections_max, 10000);
+    DEFAULT_TO(l->files_reserved, 512);
     DEFAULT_TO(l->pings_per_10s_max, 100);
     DEFAULT_TO(l->keepalive_idle_ns, UINT64_C(7200000000000));
     DEFAULT_TO(l->keepalive_timeout_ns, UINT64_C(20000000000));
@@ -30,6 +32,14 @@ static void limits_complete(struct rpc_limits *l)
     DEFAULT_TO(l->budget_wait_ns, UINT64_C(30000000000));
     DEFAULT_TO(l->arena_bytes_max, 4 * l->message_bytes_max + ((size_t)1 << 20));
     DEFAULT_TO(l->held_notice_ns, UINT64_C(5000000000));
+}
+
+/* The default window of streams, so that some of them fit into little memory. */
+static void window_fit(struct rpc_limits *l, size_t share)
+{
+    uint32_t most = share / WINDOW_FRACTION < ((uint32_t)1 << 20) ? (uint32_t)(share / WINDOW_FRACTION) : (uint32_t)1 << 20;
+
+    DEFAULT_TO(l->stream_window_bytes, most < 65536 ? 65536 : most);
 }
 
 static enum status limits_check(const struct rpc_limits *l, struct err *err)
@@ -102,6 +112,7 @@ enum status grpc_service_open(const struct rpc_options *options, struct grpc_ser
         return err_set(err, ST_NOMEM, 0, "RPC service");
     pthread_mutex_init(&s->admission.lock, NULL);
     s->options = *options;
+    window_fit(&s->options.limits, options->budget->share[BUDGET_REQUEST]);
     limits_complete(&s->options.limits);
     env_random(options->env, &s->table_seed, sizeof(s->table_seed));
     if ((st = limits_check(&s->options.limits, err)) != ST_OK || (st = table_fill(s, err)) != ST_OK)

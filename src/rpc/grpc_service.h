@@ -50,6 +50,7 @@ struct grpc_service {
     size_t conn_large_bytes_max; /* the same, as far as requests of more than a first window may fill it */
     _Atomic bool is_draining;
     struct grpc_admission admission;
+    _Atomic size_t upload_bytes;                 /* held by calls that send much: see grpc_memory.c */
     _Atomic(struct rpc_call *) arena_reserve_of; /* the handler that may fill more than others; see grpc_memory.c */
 };
 

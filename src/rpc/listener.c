@@ -1,11 +1,15 @@
 /* One listening socket and the thread that accepts from it.
  *
  * Accepted sockets are dealt to the reactor with the fewest streams, then the fewest connections. The socket is ours alone (no
- * SO_REUSEPORT): a second server on the same port must fail to start, not take half of the clients. When descriptors run out the
+ * SO_REUSEPORT): a second server on the same port must fail to start, not take half of the clients.
+ *
+ * Connections cost whoever makes them nothing, and a database that cannot open a file cannot write: so the last descriptors are not for them. The
+ * system gives out the lowest free one, hence a socket's number tells how many are in use, whoever opened them. When they run out all the same the
  * spare one is closed for a moment, so that waiting clients are turned away instead of hanging in the backlog. */
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -14,6 +18,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -21,6 +26,8 @@
 #include "rpc/server.h"
 
 #define BACKLOG 4096
+#define TELL_NS 60000000000ull
+enum { SURE_MAX = 128 };
 
 static enum status bind_one(struct listener *l, const struct addrinfo *a, struct err *err)
 {
@@ -121,6 +128,36 @@ static struct reactor *least_loaded(struct rpc_server *server)
     return best;
 }
 
+/* What connections may take of the descriptors. Where files have taken more than was kept for them, a few connections are served all the same. */
+static void shares_find(struct listener *l, const struct rpc_limits *limits)
+{
+    struct rlimit files;
+    rlim_t reserved = limits->files_reserved;
+
+    l->fd_max = INT_MAX;
+    l->connections_sure = limits->connections_max;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur > INT_MAX)
+        return;
+    if (reserved > files.rlim_cur / 2)
+        reserved = files.rlim_cur / 2;
+    l->fd_max = (int)(files.rlim_cur - reserved) - 1;
+    l->connections_sure = files.rlim_cur / 8 < SURE_MAX ? files.rlim_cur / 8 : SURE_MAX;
+}
+
+/* Now and then: whoever makes connections can make many. */
+static void refusal_tell(struct rpc_server *server, uint64_t open)
+{
+    const struct env *env = server->service->options.env;
+    struct listener *l = &server->listener;
+    uint64_t now_ns = env_mono_ns(env);
+
+    if (l->told_ns != 0 && now_ns - l->told_ns < TELL_NS)
+        return;
+    l->told_ns = now_ns;
+    env_log(env, LOG_WARN, "connections are refused: %llu are open (limit %u), and descriptors above %d are kept for files", (unsigned long long)open,
+            server->service->options.limits.connections_max, l->fd_max);
+}
+
 static void deal(struct rpc_server *server, int fd, const struct sockaddr_storage *address)
 {
     const struct rpc_limits *limits = &server->service->options.limits;
@@ -129,9 +166,12 @@ static void deal(struct rpc_server *server, int fd, const struct sockaddr_storag
     struct socket *s = NULL;
     char peer[64];
     bool is_loopback = describe_peer(address, peer, sizeof(peer));
+    uint64_t open = connections_open(server);
     int on = 1;
 
-    if (connections_open(server) < limits->connections_max)
+    if (open >= limits->connections_max || (fd > server->listener.fd_max && open >= server->listener.connections_sure))
+        refusal_tell(server, open);
+    else
         s = socket_new(fd, peer, is_loopback);
     if (s == NULL) {
         atomic_fetch_add(&server->listener.refused, 1);
@@ -184,8 +224,15 @@ static void *run(void *arg)
 
 enum status listener_start(struct rpc_server *server, struct err *err)
 {
-    enum status st = thread_start(&server->listener.thread, "rpc-listen", run, server, err);
+    const struct grpc_service *service = server->service;
+    struct listener *l = &server->listener;
+    enum status st;
 
+    shares_find(l, &service->options.limits);
+    if ((uint64_t)l->fd_max < service->options.limits.connections_max)
+        env_log(service->options.env, LOG_INFO, "at most %d connections: %u would need a higher limit of open files", l->fd_max,
+                service->options.limits.connections_max);
+    st = thread_start(&l->thread, "rpc-listen", run, server, err);
     server->listener.is_started = st == ST_OK;
     return st;
 }

@@ -58,9 +58,10 @@ struct rpc_limits {                  /* 0 = the default in brackets */
     size_t message_bytes_max;        /* received message [33554432] */
     uint32_t streams_per_conn_max;   /* [250] */
     uint32_t header_list_bytes_max;  /* [65536] */
-    uint32_t stream_window_bytes;    /* [1 MiB] once memory for it is accounted; a stream begins with 64 KiB */
+    uint32_t stream_window_bytes;    /* [1 MiB, less when the budget is small] once memory for it is accounted; a stream begins with 64 KiB */
     uint32_t conn_window_bytes;      /* [16 MiB] */
     uint32_t connections_max;        /* [10000] */
+    uint32_t files_reserved;         /* [512] descriptors kept for files, at most half of all */
     uint32_t pings_per_10s_max;      /* [100] pings without data between them, then GOAWAY ENHANCE_YOUR_CALM */
     uint64_t keepalive_idle_ns;      /* [2 h] own ping after that much silence */
     uint64_t keepalive_timeout_ns;   /* [20 s] */
@@ -114,6 +115,9 @@ struct arena *rpc_arena(struct rpc_call *call);
 /* The limit in bytes because of which the arena was refused memory, of all requests and unread answers or of those of the call's connection; 0 when it
  * was not. By the holder of the call. */
 size_t rpc_memory_limit_met(const struct rpc_call *call, bool *of_connection);
+/* Takes a refusal back: memory was found all the same, or the work will be tried again. False: that would be in vain, it wants more than there ever is, or
+ * rpc_must_answer() was said before. By the holder. */
+bool rpc_forgive_memory(struct rpc_call *call);
 /* From here on the arena is not refused memory: what the answer tells has happened, and a refusal would read as if it had not. By the holder. */
 void rpc_must_answer(struct rpc_call *call);
 struct bytes rpc_request(const struct rpc_call *call); /* the message of a unary or server-streaming call */
@@ -151,6 +155,8 @@ void rpc_on_stream(struct rpc_call *call, void (*on_message)(struct rpc_call *, 
  * holds the call, hence it may only touch what is safe for that. For any kind of call; set before the handler returns. */
 void rpc_on_cancel(struct rpc_call *call, void (*fn)(struct rpc_call *));
 void rpc_pause(struct rpc_call *call);
+/* In on_message: there is no memory for the message. Pauses; after rpc_resume() it is delivered once more. */
+void rpc_hold_back(struct rpc_call *call);
 void rpc_resume(struct rpc_call *call);
 
 /* Answers. The message's bytes must live in the call's arena (or be static): they are not copied. A server stream may be sent many
@@ -158,6 +164,9 @@ void rpc_resume(struct rpc_call *call);
  * on the reactor thread once less than low_bytes are queued; also when the call is cancelled, since nothing is queued then).
  * on_drained is called once per rpc_on_drained(). */
 size_t rpc_send(struct rpc_call *call, struct bytes message);
+/* The next piece of a message of message_len bytes, at most UINT32_MAX - 5, that need not be in memory as a whole. Pieces of one message follow each other, at most two
+ * of them unsent; each must stay until less is queued than was sent after it (rpc_on_drained). An rpc_finish() before the last one must be a failure: the client drops what it has. */
+size_t rpc_send_piece(struct rpc_call *call, struct bytes piece, size_t message_len, bool is_first);
 void rpc_on_drained(struct rpc_call *call, size_t low_bytes, void (*on_drained)(struct rpc_call *));
 /* For long streams: sends a malloc'ed message that is freed once sent. Takes ownership. */
 size_t rpc_send_owned(struct rpc_call *call, uint8_t *message, size_t len);

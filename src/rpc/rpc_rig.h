@@ -60,6 +60,7 @@ struct rig {
     uint8_t got[1 << 16];
     size_t got_len;
     bool pause_at_message;
+    unsigned hold_back_count; /* so many deliveries are not taken */
     unsigned slots_freed;
 };
 
@@ -95,7 +96,11 @@ static inline void rig_message(struct rpc_call *call, struct bytes message)
 {
     struct rig *r = rig_now;
 
-    (void)call;
+    if (r->hold_back_count > 0) {
+        r->hold_back_count--;
+        rpc_hold_back(call);
+        return;
+    }
     r->messages++;
     if (message.len <= sizeof(r->got) - r->got_len) {
         if (message.len > 0)

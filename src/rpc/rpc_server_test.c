@@ -542,6 +542,49 @@ static void connections_are_dealt_and_bounded(void **state)
     stop(f);
 }
 
+/* Clients and server share one table here: of its 200 free places connections may take the first 100. */
+static void files_have_descriptors_left(void **state)
+{
+    const struct rpc_limits limits = {.files_reserved = 100};
+    struct rlimit before, low;
+    struct fixture *f;
+    struct client *c;
+    int fds[80], fill[40], next = dup(0);
+    struct rpc_stats stats;
+
+    (void)state;
+    close(next);
+    getrlimit(RLIMIT_NOFILE, &before);
+    low = (struct rlimit){(rlim_t)next + 200, before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+    f = start(&limits, 2, NULL);
+    c = client_open(f);
+    assert_status(client_call(c, "/t.S/Echo", "\0\0\0\0\0", 5), "0", "");
+    for (int i = 0; i < 80; i++) {
+        fds[i] = dial(rpc_server_port(f->server));
+        assert_true(fds[i] >= 0);
+    }
+    eventually(stats_of(f).connections_open + stats_of(f).connections_refused == 81);
+    stats = stats_of(f);
+    assert_true(stats.connections_open >= 20 && stats.connections_open < 60);
+    for (int i = 0; i < 40; i++) {
+        fill[i] = dup(0);
+        assert_true(fill[i] >= 0);
+    }
+    for (int i = 0; i < 40; i++)
+        close(fill[i]);
+    assert_status(client_call(c, "/t.S/Echo", "\0\0\0\0\0", 5), "0", "");
+    client_close(c);
+    for (int i = 0; i < 80; i++)
+        close(fds[i]);
+    eventually(stats_of(f).connections_open == 0);
+    c = client_open(f);
+    assert_status(client_call(c, "/t.S/Echo", "\0\0\0\0\0", 5), "0", "");
+    client_close(c);
+    stop(f);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
 static void out_of_descriptors(void **state)
 {
     struct fixture *f = start(NULL, 1, NULL);
@@ -606,6 +649,7 @@ int main(void)
         cmocka_unit_test(bad_preface),
         cmocka_unit_test(flood_gets_its_goaway),
         cmocka_unit_test(connections_are_dealt_and_bounded),
+        cmocka_unit_test(files_have_descriptors_left),
         cmocka_unit_test(out_of_descriptors),
     };
 

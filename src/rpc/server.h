@@ -10,7 +10,10 @@ struct listener {
     pthread_t thread;
     bool is_started;
     uint16_t port;
+    int fd_max;                /* of a connection: descriptors above it are kept for files */
+    uint64_t connections_sure; /* so many there may be even so */
     _Atomic uint64_t refused;
+    uint64_t told_ns; /* when the log last heard that connections are refused; the thread's */
 };
 
 struct rpc_server {
@@ -23,6 +26,7 @@ struct rpc_server {
 };
 
 MUST_USE enum status listener_open(struct listener *l, const char *address, uint16_t port, struct err *err);
+/* Above connections_max nothing is dealt, nor, but for a few, above what the process may open less what is kept for files. Says so in the log. */
 MUST_USE enum status listener_start(struct rpc_server *server, struct err *err);
 /* Stops accepting and closes the socket. More than once is fine. */
 void listener_stop(struct listener *l);

@@ -400,6 +400,7 @@ void server_drain(struct server *s)
     if (!atomic_compare_exchange_strong_explicit(&s->readiness, &ready, SERVER_STOPPING, memory_order_acq_rel, memory_order_relaxed))
         return;
     health_set(s->health, SERVER_STOPPING);
+    runtime_stop_waiting(s->runtime);
     start = env_mono_ns(s->env);
     rpc_server_drain(s->rpc, slice_ns); /* in slices, so that a second signal is noticed */
     for (;;) {
@@ -419,6 +420,8 @@ void server_stop(struct server *s, bool hurry)
         return;
     if (!hurry)
         server_drain(s);
+    if (s->runtime != NULL)
+        runtime_stop_waiting(s->runtime);
     if (s->gate != NULL)
         gate_shut(s->gate); /* nobody is there, unless the start failed */
     if (s->health != NULL)

@@ -7,7 +7,7 @@
  * ALLOW draft brings a COMMIT mark. In every frame that no external allowance governs, committed_upto is the last tx of the frame itself: such
  * txs are committed by being durable.
  *
- * What fails: no space - the batch is taken back, its drafts wait (until their deadlines) and are tried again every RETRY_NS; a write or sync
+ * What fails: no space, short memory before anything was written - the batch is taken back, and tried again or refused (space.c); a write or sync
  * error - the store is read-only for good, nothing of the batch reached tree or index; short memory after the sync - the txs are committed but
  * not yet visible, apply is tried again before anything else is ordered. */
 #include "store/store_internal.h"
@@ -57,11 +57,13 @@ void store_arm(struct store *s, uint64_t at_ns)
 
 /* --- what must not go on waiting --- */
 typedef void (*expire_how)(struct store *s, struct err *err);
+typedef uint64_t (*expire_when)(struct store_draft *d, uint64_t now_ns);
 
-static void expired_space(struct store *s, struct err *err)
+static void expired_space(struct store *s, struct err *err) { (void)space_error(s, err); }
+static void expired_apply(struct store *s, struct err *err)
 {
     (void)s;
-    (void)err_set(err, ST_NO_SPACE, 0, "no space left on device");
+    (void)err_set(err, ST_NOMEM, 0, "out of memory: transactions before this one wait for it");
 }
 static void expired_index(struct store *s, struct err *err) { rebuilding_error(s, err); }
 static void expired_tree(struct store *s, struct err *err) { tree_rebuilding_error(s, err); }
@@ -71,25 +73,32 @@ static void expired_import(struct store *s, struct err *err)
     (void)err_set(err, ST_TIMEOUT, 0, "timeout waiting for the previous transaction");
 }
 
-/* Completes those of the list whose time is over; returns the earliest deadline of the others (UINT64_MAX: none). */
-static uint64_t list_expire(struct store *s, struct draft_list *l, uint64_t now_ns, expire_how how)
+/* Completes those of the list whose time is over; returns when it is to be looked after again (UINT64_MAX: nobody is left whose time ends). Nothing tells
+ * of a cancellation: it is asked for now and then. */
+static uint64_t list_expire(struct store *s, struct draft_list *l, uint64_t now_ns, expire_when when, expire_how how)
 {
+    /* Who waits for space has another try first: space_thin_out(). */
+    bool is_stopping = how != expired_space && atomic_load_explicit(&s->runtime->is_stopping, memory_order_relaxed);
     struct draft_list keep = {NULL, NULL, 0};
     uint64_t earliest = UINT64_MAX;
     struct store_draft *d;
     struct err err;
 
     while ((d = list_pop(l)) != NULL) {
-        uint64_t deadline = draft_deadline(d, now_ns);
+        uint64_t deadline = when(d, now_ns);
 
         if (atomic_load(&s->is_closing)) {
             draft_complete(d, err_set(&err, ST_CLOSED, 0, "already closed"), &err);
+        } else if (is_stopping) {
+            draft_complete(d, err_set(&err, ST_CLOSED, 0, "the server is stopping"), &err);
         } else if (d->is_cancelled != NULL && d->is_cancelled(d->cancel_ctx)) {
             draft_complete(d, err_set(&err, ST_CANCELLED, 0, "cancelled before the commit"), &err);
         } else if (deadline <= now_ns) {
             how(s, &err);
             draft_complete(d, err.status, &err);
         } else {
+            if (d->is_cancelled != NULL && now_ns + LOOK_NS < deadline)
+                deadline = now_ns + LOOK_NS;
             earliest = deadline < earliest ? deadline : earliest;
             list_push(&keep, d);
         }
@@ -108,15 +117,15 @@ static void parked_look_after(struct store *s)
     if (c->imports.first == NULL && c->parked.first == NULL && c->rootless.first == NULL)
         return;
     now_ns = env_mono_ns(s->env);
-    next_ns = list_expire(s, &c->imports, now_ns, expired_import);
+    next_ns = list_expire(s, &c->imports, now_ns, draft_deadline, expired_import);
     if (atomic_load(&s->indexed_limit) == UINT64_MAX) {
         /* The index is complete again: their conditions are to be looked up. */
         while ((d = list_pop(&c->parked)) != NULL)
             conditions_on_worker(d);
     }
-    other_ns = list_expire(s, &c->parked, now_ns, expired_index);
+    other_ns = list_expire(s, &c->parked, now_ns, draft_deadline, expired_index);
     next_ns = other_ns < next_ns ? other_ns : next_ns;
-    other_ns = list_expire(s, &c->rootless, now_ns, expired_tree);
+    other_ns = list_expire(s, &c->rootless, now_ns, draft_deadline, expired_tree);
     next_ns = other_ns < next_ns ? other_ns : next_ns;
     if (!tree_is_rebuilding(s))
         list_append(&c->waiting, &c->rootless); /* looked at again */
@@ -274,7 +283,7 @@ static bool batch_collect(struct store *s)
 {
     struct committer *c = &s->c;
     int64_t now_s;
-    unsigned taken = 0;
+    unsigned taken = 0, txs_max = c->is_out_of_space ? 1 : s->o.batch_txs_max; /* one tries whether there is room again */
     struct store_draft *d;
 
     if (c->waiting.first == NULL)
@@ -282,7 +291,7 @@ static bool batch_collect(struct store *s)
     if (!c->batch_open)
         c->batch_bytes = 0; /* of the batch before, which may have filled its bound */
     now_s = batch_now_s(s);
-    while (taken < s->o.batch_txs_max && c->batch_bytes < s->o.batch_bytes_max && (d = list_pop(&c->waiting)) != NULL) {
+    while (taken < txs_max && c->batch_bytes < s->o.batch_bytes_max && (d = list_pop(&c->waiting)) != NULL) {
         taken++;
         if (d->kind == DRAFT_DISCARD && c->batch_open) {
             list_push_front(&c->waiting, d); /* on its own, after what came before it */
@@ -308,7 +317,7 @@ static void list_complete(struct draft_list *l, enum status st, const struct err
 static uint64_t batch_restore_tx(const struct store *s) { return s->c.batch_first_tx != 0 ? s->c.batch_first_tx - 1 : s->c.ordered_tx; }
 
 /* The disk is full, or memory short before anything was written: everything back to where it came from. */
-static void batch_take_back(struct store *s, enum status st)
+static void batch_take_back(struct store *s, enum status st, const struct err *why)
 {
     struct committer *c = &s->c;
     struct draft_list all = {NULL, NULL, 0};
@@ -325,12 +334,8 @@ static void batch_take_back(struct store *s, enum status st)
     list_append(&all, &c->syncs);
     list_append(&all, &c->waiting);
     c->waiting = all;
-    if (!c->is_out_of_space)
-        env_log(s->env, LOG_WARN, "database %s: %s; writes wait", s->dir, st == ST_NOMEM ? "out of memory" : "no space left on device");
-    c->is_out_of_space = true;
-    atomic_store(&s->is_out_of_space, true);
-    c->space_retry_ns = env_mono_ns(s->env) + RETRY_NS;
-    store_arm(s, c->space_retry_ns);
+    space_lost(s, st, why);
+    space_thin_out(s, &c->waiting);
 }
 
 /* A write or sync failed for good. */
@@ -444,11 +449,7 @@ static enum status batch_write(struct store *s, struct err *err)
         return st;
     c->batch_open = false;
     atomic_fetch_add_explicit(&s->batch_count, 1, memory_order_relaxed);
-    if (c->is_out_of_space) {
-        c->is_out_of_space = false;
-        atomic_store(&s->is_out_of_space, false);
-        env_log(s->env, LOG_INFO, "database %s: space has returned, writes go on", s->dir);
-    }
+    space_found(s);
     if (is_async(s) && c->unsynced_since_ns == 0)
         c->unsynced_since_ns = batch_clock(s);
     return ST_OK;
@@ -556,7 +557,7 @@ static bool wait_for_space(struct store *s)
         store_arm(s, c->space_retry_ns);
         return true;
     }
-    list_expire(s, &c->waiting, now_ns, expired_space);
+    list_expire(s, &c->waiting, now_ns, space_deadline, expired_space);
     return false;
 }
 
@@ -579,8 +580,10 @@ static bool batch_leftovers(struct store *s)
     struct err err;
 
     if (s->c.apply_failed) {
-        if (!batch_apply(s))
+        if (!batch_apply(s)) {
+            list_expire(s, &s->c.waiting, env_mono_ns(s->env), space_deadline, expired_apply);
             return false;
+        }
         batch_finish(s);
     }
     if ((atomic_load_explicit(&s->lag_is_short, memory_order_acquire) || atomic_load_explicit(&s->tree_lag_is_short, memory_order_acquire)) &&
@@ -613,7 +616,7 @@ bool batch_run(struct store *s)
     has_frame = c->batch_open;
     st = batch_store(s, has_frame, &err);
     if ((st == ST_NO_SPACE || st == ST_NOMEM) && c->batch_open) {
-        batch_take_back(s, st);
+        batch_take_back(s, st, &err);
         return false;
     }
     if (st != ST_OK) {

@@ -12,7 +12,10 @@ static enum status queue_enter(struct store *s, struct store_draft *d, struct er
     uint64_t large = atomic_load_explicit(&s->queue_large_bytes, memory_order_relaxed);
     uint64_t all = atomic_load_explicit(&s->queue_bytes, memory_order_relaxed);
     bool is_large = d->budget_bytes > QUEUE_SMALL_BYTES;
+    enum status st;
 
+    if (atomic_load_explicit(&s->is_out_of_space, memory_order_relaxed) && (st = space_enter(s, d, err)) != ST_OK)
+        return st;
     if (!d->is_internal && (is_large ? large : all - (large < all ? large : all)) >= s->queue_bytes_max)
         return err_set(err, ST_NOMEM, 0, "commit queue of %zu bytes is full, try again later", s->queue_bytes_max);
     d->queued_bytes = d->budget_bytes;

@@ -71,7 +71,7 @@ void draft_free(struct store_draft *d)
     tx_body_free(d->body);
     arena_free(&d->arena);
     if (d->budget_bytes > 0)
-        budget_give(&d->store->runtime->budget, BUDGET_QUEUE, d->budget_bytes);
+        budget_give(&d->store->runtime->budget, BUDGET_QUEUE, d->budget_bytes - d->borrowed_bytes);
     free(d);
 }
 
@@ -245,6 +245,8 @@ void draft_set_cancel(struct store_draft *d, bool (*is_cancelled)(void *ctx), vo
     d->cancel_ctx = ctx;
 }
 
+void draft_set_hasty(struct store_draft *d) { d->is_hasty = true; }
+
 /* --- conditions --- */
 static enum status condition_key(struct store_draft *d, struct bytes key, struct bytes *copy, struct err *err)
 {
@@ -327,15 +329,16 @@ static enum status digests_make_room(struct store_draft *d, struct err *err)
     return ST_OK;
 }
 
-/* What the draft holds is accounted once it is complete, in one step. */
-static void draft_account(struct store_draft *d, size_t bytes)
+/* What the draft holds is accounted once it is complete, in one step: of `bytes`, what is borrowed counts where it belongs to. */
+static void draft_account(struct store_draft *d, size_t bytes, size_t borrowed)
 {
     struct budget *b = &d->store->runtime->budget;
 
     if (d->budget_bytes > 0)
-        budget_give(b, BUDGET_QUEUE, d->budget_bytes);
+        budget_give(b, BUDGET_QUEUE, d->budget_bytes - d->borrowed_bytes);
     d->budget_bytes = bytes;
-    budget_take(b, BUDGET_QUEUE, bytes);
+    d->borrowed_bytes = borrowed;
+    budget_take(b, BUDGET_QUEUE, bytes - borrowed);
 }
 
 static enum status body_make(struct store_draft *d, struct err *err)
@@ -348,7 +351,7 @@ static enum status body_make(struct store_draft *d, struct err *err)
     htree_root(d->digests, d->entry_count, d->entry_count <= DRAFT_INLINE ? scratch : d->digests + d->entry_count, &d->eh);
     if ((st = tx_body_encode(d->entries, d->entry_count, &d->body, err)) != ST_OK)
         return st;
-    draft_account(d, sizeof *d + tx_body_bytes(d->body));
+    draft_account(d, sizeof *d + tx_body_bytes(d->body), tx_body_borrowed(d->body));
     return ST_OK;
 }
 
@@ -379,7 +382,7 @@ enum status draft_prepare(struct store_draft *d, struct err *err)
     }
     if (d->late_count == 0)
         return body_make(d, err);
-    draft_account(d, sizeof *d + (size_t)d->value_bytes);
+    draft_account(d, sizeof *d + (size_t)d->value_bytes, 0);
     return ST_OK;
 }
 

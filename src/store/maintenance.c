@@ -4,6 +4,9 @@
  * What recovery would have to replay is bounded here: when TAIL_TXS_MAX txs or TAIL_BYTES_MAX of log are nearly reached since the last flush,
  * everything is flushed. Nothing above min(committed, synced) is ever written.
  *
+ * A database that is read-only - opened so, damaged, or after a failed write - is left on the disk as it is: nothing is flushed or merged on its own. Only
+ * what reads need is brought back, the index; while that goes on, memtables that are full become runs, since memory is bounded.
+ *
  * Lock: 20 store.maintenance, held through a step: truncation, compaction and explicit flushes take it too. */
 #include "store/store_internal.h"
 
@@ -40,16 +43,31 @@ enum status maintenance_flush(struct store *s, bool everything, struct err *err)
     return ST_OK;
 }
 
+/* Of a read-only database. Without a rebuild it only lets go of what nobody reads any more. */
+static enum status memtables_flush(struct store *s, struct err *err)
+{
+    uint64_t durable = atomic_load(&s->durable_tx), published = index_published(s->index);
+    bool is_rebuilding = atomic_load(&s->indexed_limit) != UINT64_MAX;
+
+    if (!index_wants_flush(s->index))
+        return ST_OK;
+    return index_flush(s->index, !is_rebuilding ? 0 : durable < published ? durable : published, false, err);
+}
+
 static enum status maintenance_step(struct store *s, bool *more, struct err *err)
 {
-    bool is_long = tail_is_long(s), merge_more = false, rebuild_more = false;
+    bool was_read_only = is_read_only(s), is_long = tail_is_long(s), merge_more = false, rebuild_more = false;
     enum status st = ST_OK;
 
     *more = false;
-    if (!is_read_only(s) && (st = log_advance_background(s->log, err)) != ST_OK)
+    if (!was_read_only && (st = log_advance_background(s->log, err)) != ST_OK)
         return st;
     if ((st = rebuild_find_gaps(s, err)) != ST_OK || (st = rebuild_step(s, &rebuild_more, err)) != ST_OK)
         return st;
+    if (was_read_only) {
+        *more = rebuild_more;
+        return memtables_flush(s, err);
+    }
     if (is_long || index_wants_flush(s->index)) {
         if ((st = maintenance_flush(s, is_long, err)) != ST_OK)
             return st;
@@ -126,9 +144,9 @@ enum status store_maintain(struct store *s, bool *more, struct err *err)
 
 enum status store_flush_index(struct store *s, struct err *err)
 {
-    enum status st = store_sync(s, err);
+    enum status st = store_writable(s, err);
 
-    if (st != ST_OK)
+    if (st != ST_OK || (st = store_sync(s, err)) != ST_OK)
         return st;
     store_use(s);
     pthread_mutex_lock(&s->maintenance_lock);

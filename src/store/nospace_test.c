@@ -119,7 +119,7 @@ static void writes_wait(void **state)
             assert_int_equal(put(&f, 100, 0, &err), ST_OK);
         vfs_faulty_arm(f.vfs, FAULT_NO_SPACE, 1, 0);
         assert_int_equal(put(&f, 100, 50, &err), ST_NO_SPACE);
-        assert_string_equal(err.text, "no space left on device");
+        assert_string_equal(err.text, "no space left on device: database db cannot be written");
         store_health(f.store, &health);
         assert_int_equal(health.kind, STORE_DEGRADED);
         compare(&f); /* reads and proofs */

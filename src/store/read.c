@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#define VALUE_PIECE_BYTES ((size_t)64 << 10)
+
 /* --- keys and the index --- */
 bool store_index_key(struct bytes store_key, uint32_t *ns, struct bytes *index_key)
 {
@@ -70,15 +72,15 @@ enum status store_snapshot_open(struct store *s, uint64_t tx_id, struct store_sn
     struct snapshot_shard *shard;
     enum status st;
 
-    uint64_t visible = atomic_load_explicit(&s->visible_tx, memory_order_acquire), indexed = index_published(s->index);
+    uint64_t visible = atomic_load_explicit(&s->visible_tx, memory_order_acquire), indexed = store_indexed(s);
 
     *out = NULL;
     if (tx_id > visible || (tx_id == 0 && s->end_is_lost))
         return beyond_error(s, err); /* an older version is no answer to a question for the newest */
+    if (tx_id == 0)
+        tx_id = visible; /* what is indexed of it, would leave out keys without a word */
     if (tx_id > indexed)
         return rebuilding_error(s, err);
-    if (tx_id == 0)
-        tx_id = visible < indexed ? visible : indexed;
     sn = malloc(sizeof *sn);
     if (sn == NULL)
         return err_set(err, ST_NOMEM, 0, "opening a snapshot");
@@ -146,6 +148,41 @@ enum status store_entry_read(struct store *s, uint64_t tx_id, uint32_t entry_ind
 }
 
 void store_pin_release(struct store *s, struct log_pin *pin) { log_pin_release(s->log, pin); }
+
+enum status store_value_open(struct store *s, uint64_t tx_id, uint32_t entry_index, struct log_value *out, struct err *err)
+{
+    return log_value_open(s->log, tx_id, entry_index, out, err);
+}
+
+enum status store_value_read(struct store *s, struct log_value *v, uint8_t *out, size_t len, struct err *err)
+{
+    return log_value_read(s->log, v, out, len, err);
+}
+
+void store_value_close(struct log_value *v) { log_value_close(v); }
+
+enum status store_value_check(struct store *s, uint64_t tx_id, uint32_t entry_index, uint8_t *first, struct err *err)
+{
+    struct log_value v;
+    uint8_t *piece;
+    enum status st;
+
+    *first = 0;
+    if ((piece = malloc(VALUE_PIECE_BYTES)) == NULL)
+        return err_set(err, ST_NOMEM, 0, "reading a value");
+    st = log_value_open(s->log, tx_id, entry_index, &v, err);
+    while (st == ST_OK && v.at < v.len) {
+        size_t left = v.len - v.at;
+        bool is_first = v.at == 0;
+
+        st = log_value_read(s->log, &v, piece, left < VALUE_PIECE_BYTES ? left : VALUE_PIECE_BYTES, err);
+        if (is_first)
+            *first = piece[0];
+    }
+    log_value_close(&v);
+    free(piece);
+    return st;
+}
 
 enum status store_tx_header(struct store *s, uint64_t tx_id, struct tx_header *out, hash_t *alh, struct err *err)
 {

@@ -55,6 +55,38 @@ void damage_note(struct store *s, const struct err *why)
         store_set_health_text(s, "read-only: %s", why->text);
 }
 
+/* One line for each range of them, not for each tx: there may be millions. They come in order, upwards or downwards, some more than once. */
+static void lost_note(struct store *s, uint64_t tx_id, const struct err *why)
+{
+    struct lost_range *r = &s->lost;
+
+    if (r->first != 0 && tx_id >= r->first && tx_id <= r->last)
+        return;
+    if (r->first != 0 && (tx_id == r->last + 1 || tx_id + 1 == r->first)) {
+        r->first = tx_id < r->first ? tx_id : r->first;
+        r->last = tx_id > r->last ? tx_id : r->last;
+        return;
+    }
+    lost_tell(s);
+    *r = (struct lost_range){.first = tx_id, .last = tx_id, .why = *why};
+    if (!atomic_exchange(&s->is_damaged, true))
+        store_set_health_text(s, "read-only: %s", why->text);
+}
+
+void lost_tell(struct store *s)
+{
+    struct lost_range *r = &s->lost;
+
+    if (r->first == 0)
+        return;
+    if (r->first == r->last)
+        env_log(s->env, LOG_ERROR, "database %s is read-only: %s", s->dir, r->why.text);
+    else
+        env_log(s->env, LOG_ERROR, "database %s is read-only: txs %llu..%llu are lost: %s", s->dir, (unsigned long long)r->first,
+                (unsigned long long)r->last, r->why.text);
+    r->first = r->last = 0;
+}
+
 enum status recover_alh(struct store *s, uint64_t tx_id, uint64_t last, hash_t *alh, struct err *err)
 {
     struct tx_header h;
@@ -67,7 +99,7 @@ enum status recover_alh(struct store *s, uint64_t tx_id, uint64_t last, hash_t *
     if ((st = log_tx_header(s->log, tx_id, &h, err)) == ST_OK) {
         tx_header_alh(&h, alh);
     } else if (st == ST_CORRUPT && tx_id < last) {
-        damage_note(s, err);
+        lost_note(s, tx_id, err);
         if ((st = log_tx_header(s->log, tx_id + 1, &h, err)) == ST_OK)
             *alh = h.prev_alh;
     }
@@ -86,9 +118,10 @@ static enum status recover_state(struct store *s, uint64_t committed, struct err
     enum status st;
 
     while ((st = recover_alh(s, known, committed, &alh, err)) == ST_CORRUPT) {
-        damage_note(s, err);
+        lost_note(s, known, err);
         known--;
     }
+    lost_tell(s);
     if (st != ST_OK)
         return st;
     c->applied_tx = c->ordered_tx = c->allowed_tx = committed;
@@ -213,7 +246,9 @@ enum status recover(struct store *s, const struct log_report *report, struct err
     enum status st;
 
     log_publish(s->log, committed);
-    if ((st = recover_tree(s, committed, &why)) != ST_OK && (st = unless_damage(s, st, &why, err)) != ST_OK)
+    st = recover_tree(s, committed, &why);
+    lost_tell(s);
+    if (st != ST_OK && (st = unless_damage(s, st, &why, err)) != ST_OK)
         return st;
     if ((st = recover_state(s, committed, err)) != ST_OK)
         return st;
@@ -348,8 +383,12 @@ enum status rebuild_step(struct store *s, bool *more, struct err *err)
     enum status st = tree_rebuild_step(s, &tree_more, err);
 
     *more = false;
-    if (st == ST_OK)
+    if (st == ST_OK) {
         st = index_step(s, more, err);
+        atomic_store(&s->index_is_stopped, st == ST_CORRUPT);
+        if (st == ST_CORRUPT)
+            state_wake_waiters(s);
+    }
     *more = *more || tree_more;
     return st;
 }

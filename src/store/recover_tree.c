@@ -241,6 +241,7 @@ enum status tree_rebuild_step(struct store *s, bool *more, struct err *err)
         if (env_mono_ns(s->env) - start_ns >= STEP_NS_MAX)
             break;
     }
+    lost_tell(s);
     if (st == ST_CORRUPT) {
         stop(s, err);
         return ST_OK;
@@ -270,6 +271,7 @@ enum status tree_lag_finish(struct store *s, struct err *err)
     if (!tree_is_rebuilding(s))
         return ST_OK;
     st = leaves_append(s, c->applied_tx, c->applied_tx, err);
+    lost_tell(s);
     if (st == ST_CORRUPT) {
         stop(s, err);
         return ST_OK;

@@ -68,6 +68,8 @@ done:
     return ST_OK;
 }
 
+void runtime_stop_waiting(struct runtime *r) { atomic_store_explicit(&r->is_stopping, true, memory_order_relaxed); }
+
 void runtime_destroy(struct runtime *r)
 {
     if (r == NULL)

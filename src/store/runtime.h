@@ -2,6 +2,8 @@
 #ifndef STORE_RUNTIME_H
 #define STORE_RUNTIME_H
 
+#include <stdatomic.h>
+
 #include "base/budget.h"
 #include "base/env.h"
 #include "base/pool.h"
@@ -25,9 +27,12 @@ struct runtime {
     struct pool *worker_pool;      /* anything above ~50 us */
     struct pool *maintenance_pool; /* one thread at nice 10: flush, merge, zero ahead, rebuild, truncation */
     struct timers *timers;         /* store/timer.h */
+    _Atomic bool is_stopping;      /* drafts that would wait for space or memory, or for an index or tree, are answered ST_CLOSED */
 };
 
 MUST_USE enum status runtime_create(const struct runtime_options *o, struct runtime **out, struct err *err);
+/* The server stops: nobody waits any more for what may never come. What needs no waiting goes on as before. */
+void runtime_stop_waiting(struct runtime *r);
 void runtime_destroy(struct runtime *r); /* all stores closed */
 
 #endif

@@ -67,6 +67,7 @@ void state_publish(struct store *s)
 }
 
 const uint8_t *store_uuid(const struct store *s) { return s->uuid; }
+const struct env *store_env(const struct store *s) { return s->env; }
 
 uint64_t store_indexed(struct store *s)
 {
@@ -109,10 +110,10 @@ enum status store_wait(struct store *s, uint64_t tx_id, uint64_t deadline_mono_n
         goto done;
     }
     pthread_mutex_lock(&s->wait_lock);
-    while (st == ST_OK && store_indexed(s) < tx_id)
+    while (st == ST_OK && store_indexed(s) < tx_id && !atomic_load(&s->index_is_stopped))
         st = wait_slice(s, deadline_mono_ns, err);
     pthread_mutex_unlock(&s->wait_lock);
-    if (st == ST_TIMEOUT && atomic_load(&s->indexed_limit) < tx_id)
+    if ((st == ST_OK || st == ST_TIMEOUT) && store_indexed(s) < tx_id && atomic_load(&s->indexed_limit) < tx_id)
         st = rebuilding_error(s, err);
 done:
     atomic_fetch_sub(&s->waiters, 1);
@@ -145,6 +146,12 @@ done:
 
 enum status rebuilding_error(struct store *s, struct err *err)
 {
+    struct store_health health;
+
+    if (atomic_load(&s->index_is_stopped)) {
+        store_health(s, &health);
+        return err_set(err, ST_CORRUPT, 0, "index of database %s cannot be rebuilt: %s", s->dir, health.text);
+    }
     return err_set(err, ST_BUSY, 0, "index of database %s is being rebuilt: %llu of %llu transactions", s->dir,
                    (unsigned long long)atomic_load(&s->rebuilt), (unsigned long long)atomic_load(&s->to_rebuild));
 }
@@ -190,7 +197,8 @@ void store_health(struct store *s, struct store_health *out)
         return;
     pthread_mutex_lock(&s->health_lock);
     if (out->kind == STORE_DEGRADED)
-        snprintf(out->text, sizeof out->text, "no space left on device: writes wait");
+        snprintf(out->text, sizeof out->text, "%s: writes wait or are refused",
+                 s->space_why.status == ST_NO_SPACE ? "no space left on device" : s->space_why.text);
     else if (out->kind == STORE_REBUILDING && atomic_load(&s->indexed_limit) == UINT64_MAX)
         snprintf(out->text, sizeof out->text, "the tree is being rebuilt: %llu of %llu transactions", (unsigned long long)out->tree_rebuilt,
                  (unsigned long long)out->tree_to_rebuild);

@@ -69,6 +69,7 @@ struct store_state {
 };
 void store_get_state(struct store *s, struct store_state *out);
 const uint8_t *store_uuid(const struct store *s);
+const struct env *store_env(const struct store *s); /* its clock and log */
 
 /* --- writing --- */
 /* A draft: entries and conditions of one tx before it is committed. Built by one thread; digests and the log record are computed when it is
@@ -86,6 +87,12 @@ void draft_set_extra(struct store_draft *d, struct bytes extra); /* tx metadata,
 void draft_set_deadline(struct store_draft *d, uint64_t deadline_mono_ns);
 /* Asked when the draft is taken from the queue: true = drop it, nothing is written (ST_CANCELLED). */
 void draft_set_cancel(struct store_draft *d, bool (*is_cancelled)(void *ctx), void *ctx);
+
+/* It does not wait for space or memory: ST_NO_SPACE or ST_NOMEM at once. For those who hold up others while they wait. */
+void draft_set_hasty(struct store_draft *d);
+/* ST_NO_SPACE or ST_NOMEM, with the text that drafts get: a write failed for that half a second ago at most, and none went through since. For those who
+ * have work to do before they can write. */
+MUST_USE enum status store_has_room(struct store *s, struct err *err);
 
 enum precondition_kind { KEY_MUST_EXIST, KEY_MUST_NOT_EXIST, KEY_NOT_MODIFIED_AFTER_TX };
 /* key: store key (with prefix). All must hold when the tx is ordered, else ST_CONFLICT with the text
@@ -107,7 +114,10 @@ struct store_result {
  * short. The draft is still alive during the call and freed after it. */
 typedef void (*store_done)(void *ctx, const struct store_draft *d, const struct store_result *r);
 
-/* Submits; takes the draft. Never fails: errors go to done. wait_durable: in asynchronous mode the result comes only once synced.
+/* While there is no space (or no memory, or no more files can be open) a few drafts wait for it: until some time before their deadline, 10 seconds at
+ * most; the others are refused at once. ST_NO_SPACE "no space left on device: database x cannot be written" or ST_NOMEM: nothing was written.
+ *
+ * Submits; takes the draft. Never fails: errors go to done. wait_durable: in asynchronous mode the result comes only once synced.
  * The thread that finds the database idle drives the commit: with STORE_DRIVE_POOL on the runtime's sync pool (server: never blocks the
  * caller), with STORE_DRIVE_INLINE on this thread (embedded: no hand-off). */
 enum store_drive { STORE_DRIVE_POOL = 0, STORE_DRIVE_INLINE };
@@ -128,7 +138,8 @@ MUST_USE enum status store_allow_commit(struct store *s, uint64_t tx_id, const h
 MUST_USE enum status store_discard(struct store *s, uint64_t after_tx_id, struct err *err);
 
 /* --- waiting --- */
-/* Waits (blocking: worker threads only) until tx_id is visible and indexed. ST_TIMEOUT, ST_CLOSED, ST_LIMIT "watchers: max waiting limit exceeded". */
+/* Waits (blocking: worker threads only) until tx_id is visible and indexed. ST_TIMEOUT, ST_BUSY (the index is still
+ * being rebuilt), ST_CORRUPT (damage does not let it be), ST_CLOSED, ST_LIMIT "watchers: max waiting limit exceeded". */
 MUST_USE enum status store_wait(struct store *s, uint64_t tx_id, uint64_t deadline_mono_ns, struct err *err);
 /* Waits likewise until proofs up to tx_id can be made: at once, unless a lost tree is being rebuilt. At the deadline ST_BUSY "tree of database x is
  * being rebuilt: n of m transactions", which is also what proofs and roots answer without waiting. */
@@ -137,7 +148,8 @@ MUST_USE enum status store_wait_tree(struct store *s, uint64_t tx_id, uint64_t d
 uint64_t store_indexed(struct store *s);
 
 /* --- reading --- */
-/* A read view as of tx_id (0 = newest visible; ST_CORRUPT when damage has made it unknown which that is). Pins memory: snapshots idle for longer than 5 minutes are counted in statistics. */
+/* A read view as of tx_id (0 = newest visible; ST_CORRUPT when damage has made it unknown which that is, or does not let the index be rebuilt up to it;
+ * ST_BUSY while it is being rebuilt). Pins memory: snapshots idle for longer than 5 minutes are counted in statistics. */
 struct store_snapshot;
 MUST_USE enum status store_snapshot_open(struct store *s, uint64_t tx_id, struct store_snapshot **out, struct err *err);
 void store_snapshot_close(struct store_snapshot *sn);
@@ -152,6 +164,12 @@ bool store_index_key(struct bytes store_key, uint32_t *ns, struct bytes *index_k
 MUST_USE enum status store_entry_read(struct store *s, uint64_t tx_id, uint32_t entry_index, bool nowait, bool want_value, struct arena *arena,
                                       struct log_pin *pin, struct tx_entry *out, struct err *err);
 void store_pin_release(struct store *s, struct log_pin *pin);
+/* A value in pieces; see log_value_*. */
+MUST_USE enum status store_value_open(struct store *s, uint64_t tx_id, uint32_t entry_index, struct log_value *out, struct err *err);
+MUST_USE enum status store_value_read(struct store *s, struct log_value *v, uint8_t *out, size_t len, struct err *err);
+void store_value_close(struct log_value *v);
+/* Reads it once from end to end, so that its checksum is verified; *first is its first byte. It has at least one. */
+MUST_USE enum status store_value_check(struct store *s, uint64_t tx_id, uint32_t entry_index, uint8_t *first, struct err *err);
 
 /* Headers and whole txs. tx_id must be <= visible_tx_id: ST_NOT_FOUND "tx not found" otherwise. */
 MUST_USE enum status store_tx_header(struct store *s, uint64_t tx_id, struct tx_header *out, hash_t *alh, struct err *err);
@@ -181,6 +199,20 @@ MUST_USE enum status store_root_at(struct store *s, uint64_t size, hash_t *root,
 /* The export blob of one tx, in the arena. */
 MUST_USE enum status store_export(struct store *s, uint64_t tx_id, bool allow_precommitted, bool skip_integrity, struct arena *arena,
                                   struct bytes *out, struct err *err);
+/* The same without the values of at least far_bytes, which were read once to verify them: bytes is all the rest, and behind at of its bytes belongs the value of
+ * an entry. */
+struct store_export_gap {
+    size_t at, len;
+    uint32_t entry_index;
+};
+struct store_export_parts {
+    struct bytes bytes;
+    const struct store_export_gap *gaps; /* in order */
+    size_t gap_count;
+    size_t len; /* of the whole blob */
+};
+MUST_USE enum status store_export_parts(struct store *s, uint64_t tx_id, bool allow_precommitted, bool skip_integrity, size_t far_bytes,
+                                        struct arena *arena, struct store_export_parts *out, struct err *err);
 /* Imports the next tx: checks of docs/verification.md "import" in order, with the published texts. Blocking (waits for its predecessor until the
  * deadline). blob is borrowed for the call. ST_EXISTS "tx already committed"; ST_LIMIT; ST_INVALID; ST_CORRUPT. */
 MUST_USE enum status store_import(struct store *s, struct bytes blob, bool skip_integrity, uint64_t deadline_mono_ns, struct store_result *out,

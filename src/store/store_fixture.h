@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 struct fixture {
     struct test_env env;
@@ -89,12 +90,12 @@ static inline struct bytes S(const char *text) { return bytes_str(text); }
 /* Store key of a plain user key; a few live at a time. */
 static inline struct bytes K(const char *text)
 {
-    static char ring[8][64];
+    static char ring[8][128];
     static unsigned at;
     char *b = ring[at++ % 8];
 
     b[0] = 0;
-    snprintf(b + 1, 63, "%s", text);
+    snprintf(b + 1, 127, "%s", text);
     return bytes_of(b, 1 + strlen(text));
 }
 /* clang-format on */
@@ -150,8 +151,8 @@ static inline enum status conditional(struct fixture *f, enum precondition_kind 
 }
 
 /* --- submitted, not waited for --- */
-struct outcome { /* of a submitted draft */
-    int count;
+struct outcome {       /* of a submitted draft */
+    _Atomic int count; /* after r: another thread may complete it */
     struct store_result r;
 };
 static inline void note(void *ctx, const struct store_draft *d, const struct store_result *r)
@@ -159,8 +160,18 @@ static inline void note(void *ctx, const struct store_draft *d, const struct sto
     struct outcome *o = ctx;
 
     (void)d;
-    o->count++;
     o->r = *r;
+    o->count++;
+}
+
+/* Completed, at once or by the thread that drives the store right now. */
+static inline bool awaited(const struct outcome *o)
+{
+    const struct timespec pause = {0, 1000000};
+
+    for (int i = 0; i < 10000 && o->count == 0; i++)
+        nanosleep(&pause, NULL);
+    return o->count == 1;
 }
 
 static inline void submit(struct fixture *f, const char *key, const char *value, struct outcome *o)

@@ -83,6 +83,7 @@ struct store_draft {
     bool is_submitted;
     bool is_checked; /* conditions were looked up as of checked_upto */
     uint32_t bounces;
+    bool is_hasty; /* waits neither for space nor for memory */
 
     struct tx_entry *entries;
     struct kv_metadata *mds;
@@ -117,9 +118,10 @@ struct store_draft {
     void *done_ctx;
     struct waiter *waiter;
     size_t budget_bytes;
-    size_t queued_bytes; /* what it counts in queue_bytes */
-    struct pool_job job; /* re-reading conditions on a worker */
-    struct arena arena;  /* copies of keys and of late fields */
+    size_t borrowed_bytes; /* of these: values of the caller's, which are not accounted to the queue */
+    size_t queued_bytes;   /* what it counts in queue_bytes */
+    struct pool_job job;   /* re-reading conditions on a worker */
+    struct arena arena;    /* copies of keys and of late fields */
 
     struct tx_entry entries_inline[DRAFT_INLINE];
     struct kv_metadata mds_inline[DRAFT_INLINE];
@@ -259,6 +261,12 @@ struct snapshot_shard {
     uint64_t count;
 };
 
+/* Txs that can no longer be read, as recovery meets them; first 0: none that was not told. */
+struct lost_range {
+    uint64_t first, last;
+    struct err why; /* of the first one met */
+};
+
 struct store {
     /* fixed */
     struct store_options o; /* defaults filled in; dir is ours */
@@ -284,10 +292,13 @@ struct store {
     _Atomic uint64_t queue_large_bytes; /* of them in drafts above QUEUE_SMALL_BYTES */
     _Atomic bool is_closing;
     _Atomic bool is_failed;  /* read-only for good: a write or sync failed */
+    struct lost_range lost;  /* of whoever recovers: the opener, then the background or the role's holder, never two at a time */
     bool end_is_lost;        /* damage where the log ends: what the newest tx was is not known. Set while opening */
     _Atomic bool is_damaged; /* read-only: damage found at open */
     _Atomic bool is_out_of_space;
-    _Atomic uint64_t recent_floor; /* committer.recent.floor, UINT64_MAX when off */
+    _Atomic uint64_t space_tried_ns; /* the last time that there was no room */
+    struct err space_why;            /* and why; health_lock */
+    _Atomic uint64_t recent_floor;   /* committer.recent.floor, UINT64_MAX when off */
     struct pool_job drive_job;
     struct {
         struct pool_job job;
@@ -306,6 +317,7 @@ struct store {
     _Atomic uint64_t durable_tx;    /* state.tx_id alone */
     _Atomic uint64_t exportable_tx; /* precommitted and durable */
     _Atomic uint64_t indexed_limit; /* UINT64_MAX, or the last tx before the first missing range while rebuilding */
+    _Atomic bool index_is_stopped;  /* damage does not let it be rebuilt; store_health() says which */
     pthread_mutex_t wait_lock;      /* level 46 */
     pthread_cond_t wait_cond;
     _Atomic uint32_t waiters;
@@ -410,6 +422,19 @@ uint64_t batch_clock(struct store *s);
 /* When it may no longer wait: its own deadline, or the default one from now on. */
 uint64_t draft_deadline(struct store_draft *d, uint64_t now_ns);
 
+/* space.c */
+/* The last batch could not be written for want of space or memory (ST_NO_SPACE, ST_NOMEM); for the role's holder. */
+void space_lost(struct store *s, enum status st, const struct err *why);
+void space_found(struct store *s);
+/* What is answered to drafts that may not wait any longer: ST_NO_SPACE or ST_NOMEM, and its text. */
+enum status space_error(struct store *s, struct err *err);
+/* When a draft that waits for room is to be answered. */
+uint64_t space_deadline(struct store_draft *d, uint64_t now_ns);
+/* Answers those that are too many to wait. */
+void space_thin_out(struct store *s, struct draft_list *l);
+/* On the submitting thread, while there is no room: not ST_OK when enough wait already. */
+MUST_USE enum status space_enter(struct store *s, const struct store_draft *d, struct err *err);
+
 /* control.c: drafts that are no transactions */
 void control_allow(struct store *s, struct store_draft *d);
 void control_discard(struct store *s, struct store_draft *d);
@@ -445,10 +470,16 @@ void maintenance_run(struct pool_job *job);
 /* Makes tree and index durable up to what is committed and synced. */
 MUST_USE enum status maintenance_flush(struct store *s, bool everything, struct err *err);
 
+/* lost_log.c */
+/* ST_OK: there is a log, or one may be made. ST_CORRUPT: it is gone from a database that had one. ST_NOT_FOUND: there is none, and none is to be made. */
+MUST_USE enum status lost_log_check(struct store *s, struct err *err);
+
 /* recover.c */
 MUST_USE enum status recover(struct store *s, const struct log_report *report, struct err *err);
 /* Read-only from here on; the first thing found is what store_health() tells. */
 void damage_note(struct store *s, const struct err *why);
+/* Writes down the range of lost txs that recover_alh() has gathered, in one line. */
+void lost_tell(struct store *s);
 /* alh of a tx; of one that cannot be read any more its successor's header tells. */
 MUST_USE enum status recover_alh(struct store *s, uint64_t tx_id, uint64_t last, hash_t *alh, struct err *err);
 /* Ends the lag of tree and index where it is short; for the role's holder. */

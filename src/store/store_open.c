@@ -1,6 +1,6 @@
 /* Opening and closing a database.
  *
- * Order of opening: folder and lock, what index and tree vouch for, log (which may cut a torn tail, never what they vouch for), tree, index,
+ * Order of opening: folder, is it one that lost its log, lock, what index and tree vouch for, log (which may cut a torn tail, never what they vouch for), tree, index,
  * recovery. A new database is durable - files and folders, the parent included - before store_open() returns.
  *
  * Closing: no new drafts; the queue is driven to its end; what is still precommitted stays so in the log; the index is written only when
@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "log/manifest.h"
+#include "log/log_identity.h"
 
 enum {
     CLOSE_POLL_NS = 200000,
@@ -171,20 +171,14 @@ static enum status index_make(struct store *s, uint64_t tx_id_max, struct err *e
 }
 
 /* Index and tree on disk hold nothing that was not durable in the log: what they reach to must be there. Their checksums need the uuid,
- * which the log's manifest tells before the log is opened; without it nothing is vouched for. */
+ * which the log's manifest or its segments tell before the log is opened; without one nothing is vouched for. */
 static enum status vouched_find(struct store *s, const char *log_dir, uint64_t *vouched, struct err *err)
 {
-    enum manifest_state state = MANIFEST_MISSING;
-    struct manifest m;
+    bool is_found = false;
     enum status st;
 
     *vouched = 0;
-    manifest_init(&m);
-    st = manifest_load(s->runtime->vfs, log_dir, &m, &state, err);
-    if (st == ST_OK && state == MANIFEST_GOOD)
-        memcpy(s->uuid, m.uuid, sizeof s->uuid);
-    manifest_free(&m);
-    if (st == ST_NOT_FOUND || (st == ST_OK && state != MANIFEST_GOOD))
+    if ((st = log_identity(s->runtime->vfs, log_dir, s->uuid, &is_found, err)) == ST_OK && !is_found)
         return ST_OK;
     if (st == ST_OK)
         st = index_make(s, UINT64_MAX, err);
@@ -334,7 +328,8 @@ enum status store_open(const struct store_options *o, struct store **out, struct
         goto done;
     }
     options_fill(s, o);
-    if ((st = dir_make(s, err)) != ST_OK || (st = lock_take(s, err)) != ST_OK || (st = parts_open(s, err)) != ST_OK)
+    if ((st = dir_make(s, err)) != ST_OK || (st = lost_log_check(s, err)) != ST_OK || (st = lock_take(s, err)) != ST_OK ||
+        (st = parts_open(s, err)) != ST_OK)
         goto done;
     state_publish(s);
     *out = s;

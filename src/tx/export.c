@@ -62,6 +62,12 @@ static void header_write(const struct tx_header *h, bool skip_integrity, struct 
 
 enum status tx_export(const struct tx_header *h, const struct tx_entry *entries, size_t count, bool skip_integrity, struct writer *w, struct err *err)
 {
+    return tx_export_parts(h, entries, count, skip_integrity, w, NULL, err);
+}
+
+enum status tx_export_parts(const struct tx_header *h, const struct tx_entry *entries, size_t count, bool skip_integrity, struct writer *w,
+                            size_t *value_at, struct err *err)
+{
     bool is_truncated = count > 0 && entries[0].is_value_gone;
     enum status st = entries_check(h, entries, count, err);
 
@@ -77,7 +83,10 @@ enum status tx_export(const struct tx_header *h, const struct tx_entry *entries,
         writer_u16be(w, (uint16_t)e->md.len);
         writer_put(w, e->md.data, e->md.len);
         writer_u32be(w, (uint32_t)value.len);
-        writer_put(w, value.data, value.len);
+        if (value_at != NULL)
+            value_at[i] = writer_len(w);
+        if (value.data != NULL)
+            writer_put(w, value.data, value.len);
     }
     writer_u16be(w, 1);
     writer_u8(w, is_truncated ? VALUES_TRUNCATED : VALUES_PRESENT);

@@ -76,7 +76,10 @@ MUST_USE enum status entry_digest(uint32_t version, struct bytes key, struct byt
 /* Exact size of the export of these entries. ST_LIMIT on overflow. */
 MUST_USE enum status tx_export_size(const struct tx_header *h, const struct tx_entry *entries, size_t count, uint64_t *out, struct err *err);
 /* Writes the blob into w. Entries must be all with values or all without ("partially truncated transaction", ST_CORRUPT).
- * skip_integrity: Eh is written as 32 zero bytes. */
+ * skip_integrity: Eh is written as 32 zero bytes. tx_export_parts() leaves out values whose data is NULL; value_at[i] (of count, or NULL) is where in the written
+ * bytes the value of entry i belongs. */
+MUST_USE enum status tx_export_parts(const struct tx_header *h, const struct tx_entry *entries, size_t count, bool skip_integrity, struct writer *w,
+                                     size_t *value_at, struct err *err);
 MUST_USE enum status tx_export(const struct tx_header *h, const struct tx_entry *entries, size_t count, bool skip_integrity, struct writer *w,
                                struct err *err);
 /* Parses a blob; entries are allocated in the arena and borrow the blob's bytes (metadata is re-serialized canonically into

@@ -67,9 +67,16 @@ enum status vfs_replace(struct vfs *v, const char *dir, const char *path, const 
     /* The content first: a durable name must never lead to an empty file. */
     if ((st = f->ops->sync(f, err)) != ST_OK)
         goto done;
+    f->ops->close(f); /* its descriptor is one that the directory may need */
+    f = NULL;
     if ((st = v->ops->rename(v, tmp, path, err)) != ST_OK)
         goto done;
-    st = v->ops->sync_dir(v, dir, err);
+    /* From here on nobody can say which of the two contents a power cut leaves: nothing that may simply be tried again. */
+    if ((st = v->ops->sync_dir(v, dir, err)) == ST_NOMEM || st == ST_NO_SPACE) {
+        st = ST_IO;
+        if (err != NULL)
+            err->status = st;
+    }
 done:
     if (f != NULL)
         f->ops->close(f);

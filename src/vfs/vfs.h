@@ -6,6 +6,7 @@
  *
  * Rules for callers: a file's content is durable once sync() returned ST_OK; its name (create, rename, unlink) is durable
  * once sync_dir() of its directory returned ST_OK. A failed sync is never retried.
+ * ST_NOMEM also says that no more files can be open just now. Like ST_NO_SPACE it goes by: nothing was opened, renamed or made durable.
  * All operations may be called from any thread; operations on one file at overlapping ranges are the caller's matter.
  * Paths are NUL terminated, absolute or relative to the process' working directory, with '/' separators. */
 #ifndef VFS_VFS_H
@@ -71,7 +72,7 @@ struct vfs *vfs_posix(void);
 MUST_USE enum status vfs_write_at(struct vfs_file *f, uint64_t offset, const void *data, size_t len, struct err *err);
 /* Whole small file (at most bytes_max) into a malloc'ed buffer owned by the caller. */
 MUST_USE enum status vfs_read_all(struct vfs *v, const char *path, size_t bytes_max, uint8_t **out, size_t *out_len, struct err *err);
-/* Replaces path atomically and durably: writes path.tmp, syncs it, renames, syncs the directory. */
+/* Replaces path atomically and durably: writes path.tmp, syncs it, renames, syncs the directory. ST_NO_SPACE and ST_NOMEM: the old content is there. */
 MUST_USE enum status vfs_replace(struct vfs *v, const char *dir, const char *path, const void *data, size_t len, struct err *err);
 /* dir + "/" + formatted name into out (PATH_BYTES_MAX); ST_LIMIT when it does not fit. */
 #define PATH_BYTES_MAX 4096

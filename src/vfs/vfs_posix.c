@@ -11,12 +11,15 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
     PARTS_PER_CALL = 64,
     ZERO_PIECE_BYTES = 64 << 10, /* PARTS_PER_ZERO of them go into one write: 1 MiB */
     PARTS_PER_ZERO = 16,
+    DIR_TRIES_MAX = 20,
+    DIR_RETRY_NS = 10000000,
 };
 
 static_assert(sizeof(struct vfs_iovec) == sizeof(struct iovec) && offsetof(struct vfs_iovec, len) == offsetof(struct iovec, iov_len),
@@ -30,11 +33,14 @@ struct posix_file {
 
 static struct posix_file *posix_of(struct vfs_file *f) { return (struct posix_file *)f; }
 
+/* A table of open files that is full, the process's or the system's: nothing was done, and it goes by like a shortage of memory. */
+static enum status status_of(int os_errno) { return os_errno == EMFILE || os_errno == ENFILE ? ST_NOMEM : status_from_errno(os_errno); }
+
 static enum status fail_errno(struct err *err, int os_errno, const char *what, const char *path)
 {
     char reason[128];
 
-    return err_set(err, status_from_errno(os_errno), os_errno, "%s %s: %s", what, path, strerror_r(os_errno, reason, sizeof reason));
+    return err_set(err, status_of(os_errno), os_errno, "%s %s: %s", what, path, strerror_r(os_errno, reason, sizeof reason));
 }
 
 /* The kernel takes offsets up to INT64_MAX. */
@@ -394,15 +400,21 @@ static enum status posix_list(struct vfs *v, const char *path, bool (*visit)(voi
     return st;
 }
 
+/* Mostly a file was renamed before, and whether that lasts is to be known: a full table of files is given some time. */
 static enum status posix_sync_dir(struct vfs *v, const char *path, struct err *err)
 {
+    const struct timespec pause = {0, DIR_RETRY_NS};
     enum status st = ST_OK;
-    int fd;
+    int fd, tries = 0;
 
     (void)v;
-    do
-        fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    while (fd < 0 && errno == EINTR);
+    while ((fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0) {
+        if (errno == EINTR)
+            continue;
+        if ((errno != EMFILE && errno != ENFILE) || ++tries == DIR_TRIES_MAX)
+            break;
+        nanosleep(&pause, NULL);
+    }
     if (fd < 0)
         return fail_errno(err, errno, "opening directory", path);
     if (fsync(fd) != 0) {

@@ -4,9 +4,11 @@
 #include "base/test.h"
 #include "vfs/vfs_memory.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -464,6 +466,38 @@ static void failing_allocations(void **state)
     }
 }
 
+/* No more files can be open: a status that goes by, and a file that is being replaced keeps its old content. */
+static void full_table_of_files(void **state)
+{
+    struct fixture *x = *state;
+    struct rlimit before, low;
+    struct vfs_file *f = NULL;
+    int fill[64], fill_count = 0, next = dup(0);
+    struct err err;
+
+    close(next);
+    make_file(x, "a", "old");
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    low = (struct rlimit){(rlim_t)next + 1, before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+    while (fill_count < 64 && (fill[fill_count] = dup(0)) >= 0)
+        fill_count++;
+    assert_in_range(fill_count, 1, 63);
+    assert_int_equal(x->v->ops->open(x->v, path_in(x, 0, "b"), VFS_WRITE | VFS_CREATE, &f, &err), ST_NOMEM);
+    assert_int_equal(err.os_errno, EMFILE);
+    assert_non_null(strstr(err.text, "Too many open files"));
+    assert_int_equal(x->v->ops->open(x->v, path_in(x, 0, "a"), VFS_READ, &f, &err), ST_NOMEM);
+    assert_int_equal(x->v->ops->sync_dir(x->v, x->dir, &err), ST_NOMEM);
+    assert_int_equal(vfs_replace(x->v, x->dir, path_in(x, 0, "a"), "new", 3, &err), ST_NOMEM);
+    close(fill[--fill_count]);
+    expect_file(x, "a", "old");
+    assert_int_equal(vfs_replace(x->v, x->dir, path_in(x, 0, "a"), "new", 3, &err), ST_OK); /* one is enough */
+    expect_file(x, "a", "new");
+    while (fill_count > 0)
+        close(fill[--fill_count]);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
 static int posix_setup(void **state)
 {
     struct fixture *x = calloc(1, sizeof *x);
@@ -528,6 +562,7 @@ int main(void)
         ON_BOTH(remove_tree),
         ON_BOTH(failing_allocations),
         cmocka_unit_test_setup_teardown(nowait_when_cold, posix_setup, posix_teardown),
+        cmocka_unit_test_setup_teardown(full_table_of_files, posix_setup, posix_teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

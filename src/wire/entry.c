@@ -48,7 +48,10 @@ void wire_entry(struct pb *w, const struct kv_entry *e)
         put_reference(w, &e->reference);
         pb_message(w, 4, mark);
     }
-    pb_bytes(w, 3, e->value);
+    if (e->far.tx_id != 0)
+        pb_far(w, 3, e->value.len, &e->far);
+    else
+        pb_bytes(w, 3, e->value);
     pb_bytes(w, 2, e->key);
     pb_u64(w, 1, e->tx_id);
 }
@@ -108,28 +111,63 @@ size_t wire_zentry_size(const struct kv_zentry *z)
     return z->has_entry ? len + body_size(wire_entry_size(&z->entry)) : len;
 }
 
+size_t wire_entry_far(const struct kv_entry *e) { return e->far.tx_id != 0 ? e->value.len : 0; }
+
+/* The body of the next message of the list, into which one value at most is not written. */
+static bool list_body(struct pb_list *l, size_t len, const struct kv_entry *e, size_t behind, struct pb *w)
+{
+    size_t far = e != NULL ? wire_entry_far(e) : 0;
+    struct rope_cut cut = {.at = 0};
+    uint8_t *body;
+
+    if (far > 0)
+        cut = (struct rope_cut){len - far - behind, far, e->far};
+    if ((body = pb_list_add(l, 1, len, &cut, far > 0)) == NULL)
+        return false;
+    pb_init_fixed(w, body, len - far);
+    return true;
+}
+
+/* Bytes of an encoded entry behind its value: what would be left of it without value, key and tx. */
+static size_t behind_value(const struct kv_entry *e)
+{
+    struct kv_entry tail = *e;
+
+    tail.tx_id = 0;
+    tail.key = tail.value = bytes_of(NULL, 0);
+    return wire_entry_size(&tail);
+}
+
 void wire_list_entry(struct pb_list *l, const struct kv_entry *e)
 {
     size_t len = wire_entry_size(e);
-    uint8_t *body = pb_list_add(l, 1, len);
+    struct rope_cut noted;
     struct pb w;
 
-    if (body == NULL)
+    if (!list_body(l, len, e, e->far.tx_id != 0 ? behind_value(e) : 0, &w))
         return;
-    pb_init_fixed(&w, body, len);
+    w.cuts = &noted;
+    w.cut_cap = 1;
     wire_entry(&w, e);
     assert(!w.failed && w.at == w.start);
 }
 
 void wire_list_zentry(struct pb_list *l, const struct kv_zentry *z)
 {
-    size_t len = wire_zentry_size(z);
-    uint8_t *body = pb_list_add(l, 1, len);
+    size_t len = wire_zentry_size(z), behind = 0;
+    const struct kv_entry *e = z->has_entry ? &z->entry : NULL;
+    struct rope_cut noted;
     struct pb w;
 
-    if (body == NULL)
+    if (e != NULL && e->far.tx_id != 0) {
+        struct kv_zentry tail = {.score = z->score, .at_tx = z->at_tx};
+
+        behind = behind_value(e) + wire_zentry_size(&tail);
+    }
+    if (!list_body(l, len, e, behind, &w))
         return;
-    pb_init_fixed(&w, body, len);
+    w.cuts = &noted;
+    w.cut_cap = 1;
     wire_zentry(&w, z);
     assert(!w.failed && w.at == w.start);
 }

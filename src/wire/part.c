@@ -3,7 +3,8 @@
 
 #include <assert.h>
 
-#define PART_FIRST_BYTES 65536u /* first room of a part; then four times as much */
+#define PART_FIRST_BYTES 65536u           /* first room of a part; then twice as much ... */
+#define PART_MORE_BYTES ((size_t)1 << 20) /* ... but no more than this at once: memory for what has not come yet is others' */
 
 void part_reader_init(struct part_reader *p, struct arena *arena)
 {
@@ -42,14 +43,15 @@ static enum status body_room(struct part_reader *p, size_t want, struct err *err
 
     if (want <= p->cap && p->data != NULL)
         return ST_OK;
-    while (cap < want && cap < p->len)
-        cap = cap > SIZE_MAX / 4 ? SIZE_MAX : cap * 4;
+    if (cap < want)
+        cap = want + (want < PART_MORE_BYTES ? want : PART_MORE_BYTES);
     if (cap > p->len)
         cap = (size_t)p->len;
-    bigger = p->data == NULL ? arena_alloc(p->arena, cap) : arena_grow(p->arena, p->data, p->cap, cap);
+    /* One byte in front. */
+    bigger = p->data == NULL ? arena_alloc(p->arena, 1 + cap) : arena_grow(p->arena, p->data - 1, 1 + p->cap, 1 + cap);
     if (bigger == NULL)
         return err_set(err, ST_NOMEM, 0, "part of %llu bytes does not fit into memory", (unsigned long long)p->len);
-    p->data = bigger;
+    p->data = bigger + 1;
     p->cap = cap;
     return ST_OK;
 }
@@ -111,12 +113,14 @@ size_t part_chunk_size(size_t part_len, size_t index, const struct wire_chunk_me
     return size;
 }
 
-void part_chunk_write(struct bytes part, size_t index, const struct wire_chunk_metadata *metadata, size_t metadata_count, uint8_t *to, size_t size)
+uint8_t *part_chunk_begin(size_t part_len, size_t index, const struct wire_chunk_metadata *metadata, size_t metadata_count, uint8_t *to, size_t size,
+                          size_t *from, size_t *len)
 {
-    size_t from, len = chunk_range(part.len, index, &from), mark;
+    size_t mark;
     struct pb w;
-    uint8_t *p;
+    uint8_t *room, *p;
 
+    *len = chunk_range(part_len, index, from);
     pb_init_fixed(&w, to, size);
     for (size_t i = metadata_count; index == 0 && i-- > 0;) {
         mark = pb_len(&w);
@@ -124,10 +128,19 @@ void part_chunk_write(struct bytes part, size_t index, const struct wire_chunk_m
         pb_message(&w, 2, mark);
     }
     mark = pb_len(&w);
-    if (len > 0)
-        pb_raw(&w, part.data + from, len);
+    room = pb_room(&w, *len);
     if (index == 0 && (p = pb_room(&w, PART_LENGTH_BYTES)) != NULL)
-        store_u64be(p, part.len);
+        store_u64be(p, part_len);
     pb_message(&w, 1, mark);
     assert(!w.failed && w.at == w.start);
+    return room;
+}
+
+void part_chunk_write(struct bytes part, size_t index, const struct wire_chunk_metadata *metadata, size_t metadata_count, uint8_t *to, size_t size)
+{
+    size_t from, len;
+    uint8_t *room = part_chunk_begin(part.len, index, metadata, metadata_count, to, size, &from, &len);
+
+    if (len > 0)
+        memcpy(room, part.data + from, len);
 }

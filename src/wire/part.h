@@ -21,10 +21,11 @@ struct part_reader {
     size_t got, cap;
 };
 void part_reader_init(struct part_reader *p, struct arena *arena);
-/* Takes bytes from *in until a part is whole: *is_whole says so, *part is it (in the arena) and the reader is ready for the next.
+/* Takes bytes from *in until a part is whole: *is_whole says so, *part is it (in the arena, with a byte in front that is its taker's too) and the reader is ready
+ * for the next.
  * ST_INVALID "illegal arguments"  a length of 2^63 or more
  * ST_LIMIT                        a length above len_max; the caller has the text
- * ST_NOMEM                        the arena is full */
+ * ST_NOMEM                        the arena is full, for now perhaps: what is left in *in may be fed again later */
 MUST_USE enum status part_reader_feed(struct part_reader *p, struct bytes *in, uint64_t len_max, bool *is_whole, struct bytes *part, struct err *err);
 /* Nothing of a further part was read. */
 static inline bool part_reader_is_between(const struct part_reader *p) { return p->state == PART_LENGTH && p->length_got == 0; }
@@ -35,6 +36,9 @@ size_t part_chunk_count(size_t len);
 /* The message of chunk number index, Chunk{content, metadata}; metadata goes with the first one. Its exact size, and the message
  * itself written into that many bytes. */
 size_t part_chunk_size(size_t part_len, size_t index, const struct wire_chunk_metadata *metadata, size_t metadata_count);
+/* As part_chunk_write(), but for the bytes of the part: of *len bytes from *from on of it there is room where the result points to. */
+uint8_t *part_chunk_begin(size_t part_len, size_t index, const struct wire_chunk_metadata *metadata, size_t metadata_count, uint8_t *to, size_t size,
+                          size_t *from, size_t *len);
 void part_chunk_write(struct bytes part, size_t index, const struct wire_chunk_metadata *metadata, size_t metadata_count, uint8_t *to, size_t size);
 
 #endif

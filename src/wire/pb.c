@@ -20,7 +20,7 @@ void pb_init(struct pb *w, struct arena *arena, size_t bytes_hint)
 
 bool pb_grow(struct pb *w, size_t len)
 {
-    size_t used = pb_len(w), want;
+    size_t used = (size_t)(w->end - w->at), want;
     uint8_t *bigger = NULL;
 
     if (!w->failed && w->arena != NULL && len <= PB_MESSAGE_BYTES_MAX && used <= PB_MESSAGE_BYTES_MAX - len) {
@@ -46,7 +46,64 @@ enum status pb_take(struct pb *w, struct bytes *out, struct err *err)
     *out = bytes_of(NULL, 0);
     if (w->failed)
         return err_set(err, ST_NOMEM, 0, "answer does not fit into memory");
+    assert(w->cut_count == 0);
     *out = bytes_of(w->at, pb_len(w));
+    return ST_OK;
+}
+
+/* Room for one more cut. */
+static bool cut_room(struct arena *arena, struct rope_cut **cuts, size_t count, size_t *cap)
+{
+    size_t want = *cap == 0 ? 4 : 2 * *cap;
+    struct rope_cut *bigger;
+
+    if (count < *cap)
+        return true;
+    if (arena == NULL || (bigger = arena_array(arena, want, sizeof *bigger)) == NULL)
+        return false;
+    if (count > 0)
+        memcpy(bigger, *cuts, count * sizeof *bigger);
+    *cuts = bigger;
+    *cap = want;
+    return true;
+}
+
+void pb_far(struct pb *w, uint32_t field, size_t len, const struct kv_far *from)
+{
+    if (w->failed || len > PB_MESSAGE_BYTES_MAX || pb_len(w) > PB_MESSAGE_BYTES_MAX - len ||
+        !cut_room(w->arena, &w->cuts, w->cut_count, &w->cut_cap)) {
+        w->failed = true;
+        w->start = w->at; /* no further byte fits */
+        return;
+    }
+    w->cuts[w->cut_count++] = (struct rope_cut){(size_t)(w->end - w->at), len, *from};
+    w->far_len += len;
+    pb_varint(w, len);
+    pb_tag(w, field, PB_BYTES);
+}
+
+/* Turns cuts that were noted from the end into ones in order, counted from the beginning. */
+static void cuts_turn(struct rope_cut *cuts, size_t count, size_t memory_len)
+{
+    for (size_t i = 0; i < count / 2; i++) {
+        struct rope_cut first = cuts[i];
+
+        cuts[i] = cuts[count - 1 - i];
+        cuts[count - 1 - i] = first;
+    }
+    for (size_t i = 0; i < count; i++)
+        cuts[i].at = memory_len - cuts[i].at;
+}
+
+enum status pb_take_rope(struct pb *w, struct rope *out, struct err *err)
+{
+    size_t memory_len = (size_t)(w->end - w->at);
+
+    *out = (struct rope){.len = 0};
+    if (w->failed)
+        return err_set(err, ST_NOMEM, 0, "answer does not fit into memory");
+    cuts_turn(w->cuts, w->cut_count, memory_len);
+    *out = (struct rope){bytes_of(w->at, memory_len), w->cuts, w->cut_count, pb_len(w)};
     return ST_OK;
 }
 
@@ -79,14 +136,28 @@ static bool list_room(struct pb_list *l, size_t len)
     return true;
 }
 
-uint8_t *pb_list_add(struct pb_list *l, uint32_t field, size_t len)
+static bool list_cuts(struct pb_list *l, const struct rope_cut *cuts, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!cut_room(l->arena, &l->cuts, l->cut_count, &l->cut_cap))
+            return false;
+        l->cuts[l->cut_count] = cuts[i];
+        l->cuts[l->cut_count++].at += l->len;
+        l->far_len += cuts[i].len;
+    }
+    return true;
+}
+
+uint8_t *pb_list_add(struct pb_list *l, uint32_t field, size_t len, const struct rope_cut *cuts, size_t cut_count)
 {
     uint64_t tag = (uint64_t)field << 3 | PB_BYTES;
-    size_t head = pb_varint_len(tag) + pb_varint_len(len);
+    size_t head = pb_varint_len(tag) + pb_varint_len(len), far = 0;
     struct pb w;
     uint8_t *body;
 
-    if (len > PB_MESSAGE_BYTES_MAX || !list_room(l, head + len)) {
+    for (size_t i = 0; i < cut_count; i++)
+        far += cuts[i].len;
+    if (len > PB_MESSAGE_BYTES_MAX || l->len + l->far_len > PB_MESSAGE_BYTES_MAX - len || !list_room(l, head + len - far)) {
         l->failed = true;
         return NULL;
     }
@@ -94,16 +165,21 @@ uint8_t *pb_list_add(struct pb_list *l, uint32_t field, size_t len)
     pb_varint(&w, len);
     pb_varint(&w, tag);
     assert(!w.failed && pb_len(&w) == head);
-    body = l->buf + l->len + head;
-    l->len += head + len;
+    l->len += head;
+    if (!list_cuts(l, cuts, cut_count)) {
+        l->failed = true;
+        return NULL;
+    }
+    body = l->buf + l->len;
+    l->len += len - far;
     return body;
 }
 
-enum status pb_list_take(struct pb_list *l, struct bytes *out, struct err *err)
+enum status pb_list_take(struct pb_list *l, struct rope *out, struct err *err)
 {
-    *out = bytes_of(NULL, 0);
+    *out = (struct rope){.len = 0};
     if (l->failed)
         return err_set(err, ST_NOMEM, 0, "answer does not fit into memory");
-    *out = bytes_of(l->buf, l->len);
+    *out = (struct rope){bytes_of(l->buf, l->len), l->cuts, l->cut_count, l->len + l->far_len};
     return ST_OK;
 }

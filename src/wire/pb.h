@@ -10,11 +10,27 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "base/hash.h"
+#include "kv/kv_types.h"
+
+/* Bytes of which some lie in memory and some where large values were left: behind `at` of the bytes in memory belong len bytes of a value. */
+struct rope_cut {
+    size_t at, len;
+    struct kv_far from;
+};
+struct rope {
+    struct bytes bytes;
+    const struct rope_cut *cuts; /* in order */
+    size_t cut_count;
+    size_t len; /* with all values */
+};
 
 struct pb {
     uint8_t *start, *at, *end; /* written: at .. end */
     struct arena *arena;       /* NULL: a fixed buffer, does not grow */
     bool failed;
+    struct rope_cut *cuts; /* the last one first; at: bytes in memory behind it. NULL until the first, unless the caller gave room for some */
+    size_t cut_count, cut_cap;
+    size_t far_len; /* of the cuts */
 };
 
 enum pb_wire { PB_VARINT = 0, PB_FIXED64 = 1, PB_BYTES = 2, PB_FIXED32 = 5 };
@@ -27,14 +43,19 @@ void pb_init(struct pb *w, struct arena *arena, size_t bytes_hint);
 /* Writes into the caller's buffer, of exactly the right size or bigger. */
 static inline void pb_init_fixed(struct pb *w, void *buf, size_t len)
 {
-    *w = (struct pb){(uint8_t *)buf, (uint8_t *)buf + len, (uint8_t *)buf + len, NULL, false};
+    *w = (struct pb){.start = (uint8_t *)buf, .at = (uint8_t *)buf + len, .end = (uint8_t *)buf + len};
 }
 /* Makes room for len more bytes; false (and failed) when there is none. */
 bool pb_grow(struct pb *w, size_t len);
 
-static inline size_t pb_len(const struct pb *w) { return (size_t)(w->end - w->at); }
-/* The message, in the arena. ST_NOMEM when the writer failed. */
+/* Length of what was written, values that are left elsewhere included. */
+static inline size_t pb_len(const struct pb *w) { return (size_t)(w->end - w->at) + w->far_len; }
+/* The message, in the arena, without cuts. ST_NOMEM when the writer failed. */
 MUST_USE enum status pb_take(struct pb *w, struct bytes *out, struct err *err);
+/* The message with its cuts. The writer is used up. */
+MUST_USE enum status pb_take_rope(struct pb *w, struct rope *out, struct err *err);
+/* A value that is left where it lies, as a bytes field. */
+void pb_far(struct pb *w, uint32_t field, size_t len, const struct kv_far *from);
 
 static inline uint8_t *pb_room(struct pb *w, size_t len)
 {
@@ -134,10 +155,14 @@ struct pb_list {
     uint8_t *buf;
     size_t len, cap;
     bool failed;
+    struct rope_cut *cuts;
+    size_t cut_count, cut_cap;
+    size_t far_len;
 };
 void pb_list_init(struct pb_list *l, struct arena *arena, size_t bytes_hint);
-/* Tag and length of the next message, and room for its body of exactly len bytes; NULL when out of memory. */
-uint8_t *pb_list_add(struct pb_list *l, uint32_t field, size_t len);
-MUST_USE enum status pb_list_take(struct pb_list *l, struct bytes *out, struct err *err);
+/* Tag and length of the next message, and room for its body of exactly len bytes, but for those of its cut_count cuts, which are in order and counted from
+ * the body's beginning; NULL when out of memory. */
+uint8_t *pb_list_add(struct pb_list *l, uint32_t field, size_t len, const struct rope_cut *cuts, size_t cut_count);
+MUST_USE enum status pb_list_take(struct pb_list *l, struct rope *out, struct err *err);
 
 #endif

@@ -28,9 +28,12 @@ void wire_tx_header(struct pb *w, const struct tx_header *h, bool with_metadata)
 }
 
 /* TxEntry: 1 key, 2 hValue, 3 vLen, 4 metadata, 5 value. */
-void wire_tx_entry(struct pb *w, const struct tx_entry *e)
+void wire_tx_entry(struct pb *w, const struct tx_entry *e, const struct kv_far *far)
 {
-    pb_bytes(w, 5, e->value);
+    if (far != NULL && far->tx_id != 0)
+        pb_far(w, 5, e->value.len, far);
+    else
+        pb_bytes(w, 5, e->value);
     if (e->md.len > 0) {
         size_t mark = pb_len(w);
         struct kv_metadata md;
@@ -64,7 +67,7 @@ void wire_tx(struct pb *w, const struct kv_tx *tx)
     }
     for (size_t i = tx->entry_count; i-- > 0;) {
         mark = pb_len(w);
-        wire_tx_entry(w, &tx->entries[i]);
+        wire_tx_entry(w, &tx->entries[i], tx->entry_fars == NULL ? NULL : &tx->entry_fars[i]);
         pb_message(w, 2, mark);
     }
     mark = pb_len(w);
@@ -78,10 +81,10 @@ size_t wire_tx_hint(const struct kv_tx *tx)
     size_t sum = WIRE_TX_HEADER_BYTES;
 
     for (size_t i = 0; i < tx->entry_count && sum < PB_MESSAGE_BYTES_MAX / 2; i++)
-        sum += 64 + tx->entries[i].key.len + tx->entries[i].value.len;
+        sum += 64 + tx->entries[i].key.len + (tx->entries[i].value.data == NULL ? 0 : tx->entries[i].value.len);
     for (size_t i = 0; i < tx->kv_entry_count && sum < PB_MESSAGE_BYTES_MAX / 2; i++)
-        sum += 16 + wire_entry_size(&tx->kv_entries[i]);
+        sum += 16 + wire_entry_size(&tx->kv_entries[i]) - wire_entry_far(&tx->kv_entries[i]);
     for (size_t i = 0; i < tx->z_entry_count && sum < PB_MESSAGE_BYTES_MAX / 2; i++)
-        sum += 16 + wire_zentry_size(&tx->z_entries[i]);
+        sum += 16 + wire_zentry_size(&tx->z_entries[i]) - wire_entry_far(&tx->z_entries[i].entry);
     return sum;
 }

@@ -41,6 +41,8 @@ void wire_zentry(struct pb *w, const struct kv_zentry *z);
 /* Exact sizes of the two above. */
 size_t wire_entry_size(const struct kv_entry *e);
 size_t wire_zentry_size(const struct kv_zentry *z);
+/* Of the size of an entry, what is not written: a value that is left where it lies. */
+size_t wire_entry_far(const struct kv_entry *e);
 /* Appends to a list of Entries or ZEntries (field 1 of both). */
 void wire_list_entry(struct pb_list *l, const struct kv_entry *e);
 void wire_list_zentry(struct pb_list *l, const struct kv_zentry *z);
@@ -48,8 +50,8 @@ void wire_list_zentry(struct pb_list *l, const struct kv_zentry *z);
 /* with_metadata: the metadata message is written even when it is empty, as clients see it for headers read whole. */
 void wire_tx_header(struct pb *w, const struct tx_header *h, bool with_metadata);
 #define WIRE_TX_HEADER_BYTES 460u /* an upper bound */
-/* A raw entry; its value is written unless it is empty. Metadata that does not parse fails the writer. */
-void wire_tx_entry(struct pb *w, const struct tx_entry *e);
+/* A raw entry; its value is written unless it is empty, or left where far (NULL: nowhere) says. Metadata that does not parse fails the writer. */
+void wire_tx_entry(struct pb *w, const struct tx_entry *e, const struct kv_far *far);
 void wire_tx(struct pb *w, const struct kv_tx *tx);
 /* Bytes that an encoded tx will about need. */
 size_t wire_tx_hint(const struct kv_tx *tx);

@@ -347,7 +347,7 @@ static void lists_equal_packed(void **state)
     (void)state;
     for (unsigned round = 0; round < 300; round++) {
         struct pb_list l, lz;
-        struct bytes got;
+        struct rope got;
         Immudb__Schema__Entries *m = NEW(Immudb__Schema__Entries, immudb__schema__entries__init);
         Immudb__Schema__ZEntries *mz = NEW(Immudb__Schema__ZEntries, immudb__schema__zentries__init);
         size_t n = rnd() % 20;
@@ -373,11 +373,11 @@ static void lists_equal_packed(void **state)
         }
         assert_int_equal(pb_list_take(&l, &got, NULL), ST_OK);
         pb_init(&w, &arena, 0);
-        pb_raw(&w, got.data, got.len);
+        pb_raw(&w, got.bytes.data, got.bytes.len);
         assert_same(&w, &m->base);
         assert_int_equal(pb_list_take(&lz, &got, NULL), ST_OK);
         pb_init(&w, &arena, 0);
-        pb_raw(&w, got.data, got.len);
+        pb_raw(&w, got.bytes.data, got.bytes.len);
         assert_same(&w, &mz->base);
         arena_reset(&arena);
     }
@@ -513,11 +513,117 @@ static void minus_zero_is_written(void **state)
     assert_int_equal(wire_zentry_size(&z), 9);
 }
 
+/* Of random entries some leave their value where it lies. With the values put in, bytes are those of the encoding with all values in memory. */
+static struct kv_entry leave_value(struct kv_entry e, struct bytes *values, uint64_t *left)
+{
+    if (e.value.len == 0 || rnd() % 2 == 0)
+        return e;
+    values[*left] = e.value;
+    e.far = (struct kv_far){.tx_id = ++*left, .entry_index = 7, .skip = 1};
+    e.value.data = NULL;
+    return e;
+}
+
+static struct bytes whole_of(const struct rope *rope, const struct bytes *values)
+{
+    uint8_t *out = arena_alloc(&arena, rope->len);
+    size_t at = 0, len = 0;
+
+    for (size_t i = 0; i <= rope->cut_count; i++) {
+        size_t upto = i < rope->cut_count ? rope->cuts[i].at : rope->bytes.len;
+
+        assert_true(upto >= at && upto <= rope->bytes.len);
+        if (upto > at)
+            memcpy(out + len, rope->bytes.data + at, upto - at);
+        len += upto - at;
+        at = upto;
+        if (i < rope->cut_count) {
+            struct bytes value = values[rope->cuts[i].from.tx_id - 1];
+
+            assert_true(rope->cuts[i].from.entry_index == 7 && rope->cuts[i].from.skip == 1);
+            assert_int_equal(rope->cuts[i].len, value.len);
+            memcpy(out + len, value.data, value.len);
+            len += value.len;
+        }
+    }
+    assert_int_equal(len, rope->len);
+    return bytes_of(out, len);
+}
+
+static void values_left_in_the_log(void **state)
+{
+    (void)state;
+    for (unsigned round = 0; round < 500; round++) {
+        struct bytes values[64], plain;
+        struct kv_entry entries[20], far[20];
+        struct kv_zentry zs[20], zfar[20];
+        size_t n = rnd() % 20;
+        uint64_t left = 0;
+        struct rope rope, expected;
+        struct pb_list l, lf;
+        struct tx_header h = {.id = 5, .entry_count = 3, .version = 1};
+        struct kv_tx tx = {.header = &h, .kv_entries = entries, .kv_entry_count = n, .z_entries = zs, .z_entry_count = n};
+        struct pb w;
+
+        pb_list_init(&l, &arena, 1);
+        pb_list_init(&lf, &arena, 1);
+        for (size_t i = 0; i < n; i++) {
+            entries[i] = any_entry();
+            far[i] = leave_value(entries[i], values, &left);
+            wire_list_entry(&l, &entries[i]);
+            wire_list_entry(&lf, &far[i]);
+        }
+        assert_int_equal(pb_list_take(&l, &expected, NULL), ST_OK);
+        assert_int_equal(pb_list_take(&lf, &rope, NULL), ST_OK);
+        assert_int_equal(rope.cut_count, left);
+        assert_true(bytes_equal(whole_of(&rope, values), expected.bytes));
+        pb_list_init(&l, &arena, 1);
+        pb_list_init(&lf, &arena, 1);
+        for (size_t i = 0; i < n; i++) {
+            zs[i] = any_zentry();
+            zfar[i] = zs[i];
+            if (zs[i].has_entry)
+                zfar[i].entry = leave_value(zs[i].entry, values, &left);
+            wire_list_zentry(&l, &zs[i]);
+            wire_list_zentry(&lf, &zfar[i]);
+        }
+        assert_int_equal(pb_list_take(&l, &expected, NULL), ST_OK);
+        assert_int_equal(pb_list_take(&lf, &rope, NULL), ST_OK);
+        assert_true(bytes_equal(whole_of(&rope, values), expected.bytes));
+        /* a tx, whose parts nest */
+        pb_init(&w, &arena, 0);
+        wire_tx(&w, &tx);
+        assert_int_equal(pb_take(&w, &plain, NULL), ST_OK);
+        tx.kv_entries = far;
+        tx.z_entries = zfar;
+        pb_init(&w, &arena, wire_tx_hint(&tx));
+        wire_tx(&w, &tx);
+        assert_int_equal(pb_take_rope(&w, &rope, NULL), ST_OK);
+        assert_int_equal(rope.cut_count, left);
+        assert_true(bytes_equal(whole_of(&rope, values), plain));
+        /* and the same inside of a list */
+        pb_list_init(&lf, &arena, 1);
+        for (int k = 0; k < 2; k++) {
+            uint8_t *body = pb_list_add(&lf, 1, rope.len, rope.cuts, rope.cut_count);
+
+            assert_non_null(body);
+            memcpy(body, rope.bytes.data, rope.bytes.len);
+        }
+        assert_int_equal(pb_list_take(&lf, &rope, NULL), ST_OK);
+        pb_init(&w, &arena, 0);
+        pb_bytes_item(&w, 1, plain);
+        pb_bytes_item(&w, 1, plain);
+        assert_true(bytes_equal(whole_of(&rope, values), bytes_of(w.at, pb_len(&w))));
+        arena_reset(&arena);
+    }
+}
+
 static void full_arena_fails_the_writer(void **state)
 {
     struct arena small;
     struct kv_entry e = {.tx_id = 1, .key = bytes_of("k", 1), .value = bytes_of(calloc(1, 5000), 5000)};
     struct bytes got;
+    struct rope rope;
     struct pb_list l;
     struct pb w;
 
@@ -530,7 +636,7 @@ static void full_arena_fails_the_writer(void **state)
     assert_null(got.data);
     pb_list_init(&l, &small, 64);
     wire_list_entry(&l, &e);
-    assert_int_equal(pb_list_take(&l, &got, NULL), ST_NOMEM);
+    assert_int_equal(pb_list_take(&l, &rope, NULL), ST_NOMEM);
     arena_free(&small);
     free((void *)(uintptr_t)e.value.data);
 }
@@ -543,7 +649,7 @@ static void broken_metadata_fails_the_writer(void **state)
 
     (void)state;
     pb_init(&w, &arena, 0);
-    wire_tx_entry(&w, &e);
+    wire_tx_entry(&w, &e, NULL);
     assert_int_equal(pb_take(&w, &got, NULL), ST_NOMEM);
 }
 
@@ -557,6 +663,7 @@ int main(void)
         cmocka_unit_test(status_details_are_as_recorded),
         cmocka_unit_test(minus_zero_is_written),
         cmocka_unit_test(full_arena_fails_the_writer),
+        cmocka_unit_test(values_left_in_the_log),
         cmocka_unit_test(broken_metadata_fails_the_writer),
     };
     int failed;
