@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -387,9 +388,16 @@ class Bench:
             os.rename(os.path.join(folder, "defaultdb"), os.path.join(work, "elsewhere"))
             with Server(self.binary, keep=folder) as server:
                 self.check("ways out: not mounted", is_closed(self.schema, server, "defaultdb", "") == "")
+                self.check("ways out: the probe and the metric say so", "database 'defaultdb': unavailable: database is damaged" in self.seen(server, "/readyz") and
+                           'immudb_db_health{db="defaultdb",state="unavailable"} 1' in self.seen(server, "/metrics"), self.seen(server, "/readyz"))
                 os.rename(os.path.join(work, "elsewhere"), os.path.join(folder, "defaultdb"))
                 wrong = is_whole(self.schema, server, "defaultdb")
                 self.check("ways out: mounted again while the server runs", wrong == "", wrong)
+                self.check("ways out: and so it says", self.seen(server, "/readyz") == "" and 'db="defaultdb",state="ok"} 1' in self.seen(server, "/metrics"), self.seen(server, "/readyz"))
+
+    def seen(self, server, path):
+        with urllib.request.urlopen("http://127.0.0.1:%d%s" % (server.metrics_port, path), timeout=20) as f:
+            return f.read().decode()
 
     def set_one(self, server, name, password):
         api = Api(self.schema, server.port)

@@ -304,7 +304,7 @@ def health_of(server):
     for (db, state), value in states.items():
         if value == 1:
             found[db] = state if db not in found else "two states"
-    check("every database has every state", len(states) == 5 * len(found) and not m.problems, states)
+    check("every database has every state", len(states) == 6 * len(found) and not m.problems, states)
     return found
 
 

@@ -166,12 +166,26 @@ enum status database_path(const struct databases *d, const char *prefix, const c
     return vfs_path(out, err, d->dir, "%s%s", prefix, name);
 }
 
+bool database_is_refused(struct database *db, char *text, size_t size)
+{
+    if (!atomic_load_explicit(&db->is_refused, memory_order_acquire))
+        return false;
+    pthread_mutex_lock(&db->settings_lock);
+    snprintf(text, size, "%s", db->refused_why);
+    pthread_mutex_unlock(&db->settings_lock);
+    return true;
+}
+
 /* At each try, which may be at each call: the log gets a line now and then. */
 static void refusal_tell(struct database *db, const struct err *why)
 {
     struct databases *d = db->owner;
     uint64_t now_ns = env_mono_ns(d->options.env);
 
+    pthread_mutex_lock(&db->settings_lock);
+    snprintf(db->refused_why, sizeof db->refused_why, "%s", why->text);
+    pthread_mutex_unlock(&db->settings_lock);
+    atomic_store_explicit(&db->is_refused, true, memory_order_release);
     if (db->refused_ns != 0 && now_ns - db->refused_ns < TELL_AGAIN_NS)
         return;
     db->refused_ns = now_ns;
@@ -216,6 +230,7 @@ enum status database_open_store(struct database *db, bool create, struct err *er
         return st;
     }
     db->refused_ns = 0;
+    atomic_store_explicit(&db->is_refused, false, memory_order_release);
     counts_forget(db);
     if (!database_is_permanent(db))
         atomic_fetch_add_explicit(&d->open_count, 1, memory_order_relaxed);

@@ -58,6 +58,8 @@ bool database_is_systemdb(const struct database *db);
 int64_t database_number(const struct database *db);
 bool database_exists(const struct database *db);    /* not deleted */
 bool database_is_loaded(const struct database *db); /* neither deleted nor unloaded */
+/* Its last opening failed: why goes to text, cut at size. */
+bool database_is_refused(struct database *db, char *text, size_t size);
 bool database_is_replica(const struct database *db);
 struct store *databases_systemdb(struct databases *d); /* always open */
 

@@ -29,9 +29,11 @@ struct database {
     struct store *store;          /* while open */
     _Atomic uint64_t last_used_s; /* by the housekeeper's clock */
     _Atomic int64_t last_request_ms;
-    uint64_t refused_ns; /* under the latch: when the log last said that it cannot be opened */
+    uint64_t refused_ns;     /* under the latch: when the log last said that it cannot be opened */
+    _Atomic bool is_refused; /* its last opening failed */
     _Atomic bool is_replica;
-    pthread_mutex_t settings_lock; /* leaf; guards settings */
+    pthread_mutex_t settings_lock; /* leaf; guards settings and refused_why */
+    char refused_why[sizeof(((struct err *)0)->text)];
     struct database_settings settings;
     /* databases_counts.c: of a database that is not open, as it was when it was closed; disk_bytes also of open ones */
     _Atomic bool has_counts;         /* the next three are known */

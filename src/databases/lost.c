@@ -17,10 +17,10 @@ enum status lost_error(struct database *db, struct err *err)
     struct databases *d = db->owner;
     const struct err found = *err;
     bool is_known, is_folder = folder_exists(vfs_of(d), d->dir, db->name);
-    char counted[80] = "";
+    char counted[96] = "";
     uint64_t txs = 0;
 
-    if ((is_known = counts_last_known(db, &txs)))
+    if ((is_known = counts_last_known(db, &txs)) && txs > 0)
         snprintf(counted, sizeof counted, "txs 1..%" PRIu64 " at least were acknowledged (known from databases.counts); ", txs);
     if (found.status == ST_CORRUPT)
         return err_set(err, ST_CORRUPT, 0, "database is damaged: %s%s", counted, found.text);

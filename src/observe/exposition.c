@@ -298,21 +298,44 @@ const char *exposition_health_name(enum store_health_kind kind)
     return names[kind];
 }
 
+enum { UNAVAILABLE = STORE_READ_ONLY_FAILED + 1 }; /* it cannot be opened: no store that could tell */
+
 /* One series for each state, 1 for the one it is in: a state that begins or ends is a change of a value, not a series that comes or goes. */
-static void health_write(const struct row *rows, size_t count, struct metrics_text *t)
+static void health_row(struct metrics_text *t, const char *database, int state)
 {
-    static const char name[] = "immudb_db_health";
-    size_t i;
-    int kind;
+    for (int kind = STORE_HEALTHY; kind <= UNAVAILABLE; kind++) {
+        struct metric_label labels[2] = {
+            {"db", database}, {"state", kind == UNAVAILABLE ? EXPOSITION_UNAVAILABLE : exposition_health_name((enum store_health_kind)kind)}};
 
-    metrics_family(t, name, "gauge", "1 for the state that a database is in; all but ok and rebuilding need somebody's attention");
-    for (i = 0; i < count; i++) {
-        for (kind = STORE_HEALTHY; kind <= STORE_READ_ONLY_FAILED; kind++) {
-            struct metric_label labels[2] = {{"db", rows[i].name}, {"state", exposition_health_name((enum store_health_kind)kind)}};
-
-            metrics_sample(t, name, labels, 2, (int)rows[i].health == kind);
-        }
+        metrics_sample(t, "immudb_db_health", labels, 2, state == kind);
     }
+}
+
+struct refused_rows {
+    struct metrics_text *t;
+    size_t left;
+};
+
+static bool refused_row(void *ctx, struct database *db)
+{
+    struct refused_rows *r = ctx;
+    char why[1];
+
+    if (r->left > 0 && database_is_loaded(db) && database_is_refused(db, why, sizeof why)) {
+        health_row(r->t, database_name(db), UNAVAILABLE);
+        r->left--;
+    }
+    return true;
+}
+
+static void health_write(const struct scene *x, const struct row *rows, size_t count, struct metrics_text *t)
+{
+    struct refused_rows refused = {t, EXPOSITION_DATABASES_MAX};
+
+    metrics_family(t, "immudb_db_health", "gauge", "1 for the state that a database is in; all but ok and rebuilding need somebody's attention");
+    for (size_t i = 0; i < count; i++)
+        health_row(t, rows[i].name, (int)rows[i].health);
+    databases_each(x->server->databases, refused_row, &refused);
 }
 
 /* How long syncs took. The store counts in powers of two of a nanosecond: every second one from 32 us to 8.6 s is shown. */
@@ -399,7 +422,7 @@ static void databases_write(const struct scene *x, struct metrics_text *t)
         for (r = 0; r < c.count; r++)
             cell_write(&COLUMNS[i], &c.rows[r], t);
     }
-    health_write(c.rows, c.count, t);
+    health_write(x, c.rows, c.count, t);
     syncs_write(c.rows, c.count, t);
     metrics_single(t, "immudb_databases_not_shown", "gauge", "open databases beyond the number that gets series of its own", (double)c.left_out);
     free(c.rows);

@@ -18,6 +18,9 @@ struct monitor_counters {
     _Atomic unsigned scraping;
 };
 
+/* The state of a database that cannot be opened. */
+#define EXPOSITION_UNAVAILABLE "unavailable"
+
 /* What probes and metrics call the health of a database: "ok", "rebuilding", "no_space", "damaged", "read_only". */
 const char *exposition_health_name(enum store_health_kind kind);
 

@@ -124,9 +124,13 @@ static bool degraded_add(void *ctx, struct database *db)
 {
     struct degraded *d = ctx;
     struct store_health health;
+    char why[sizeof(((struct err *)0)->text)];
 
-    if (database_pin(db, false, NULL) != ST_OK)
+    if (database_pin(db, false, NULL) != ST_OK) {
+        if (database_is_loaded(db) && database_is_refused(db, why, sizeof why) && d->count++ < DEGRADED_SHOWN_MAX)
+            http_addf(d->reply, "database '%s': " EXPOSITION_UNAVAILABLE ": %s\n", database_name(db), why);
         return true;
+    }
     store_health(database_store(db), &health);
     if (health.kind != STORE_HEALTHY && d->count++ < DEGRADED_SHOWN_MAX)
         http_addf(d->reply, "database '%s': %s: %s\n", database_name(db), exposition_health_name(health.kind), health.text);
