@@ -122,7 +122,8 @@ static bool try_take_upload(struct rpc_call *call, size_t len)
 static bool try_take_by_size(struct rpc_call *call, size_t len, size_t all, size_t received)
 {
     size_t share = call->host->service->options.budget->share[BUDGET_REQUEST];
-    bool is_stream_in = call->method->kind == RPC_CLIENT_STREAM || call->method->kind == RPC_BIDI;
+    const struct rpc_method *m = call->method; /* NULL: its headers are still coming */
+    bool is_stream_in = m != NULL && (m->kind == RPC_CLIENT_STREAM || m->kind == RPC_BIDI);
 
     if (all <= SHORT_BYTES)
         return try_take(call, len, SHORT_PERCENT);

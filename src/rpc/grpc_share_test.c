@@ -36,6 +36,34 @@ static struct rig_stream *upload(struct rig *r, size_t sent)
     return s;
 }
 
+/* Headers fill memory, of methods that there are not, too. */
+static void large_headers(void **state)
+{
+    enum { LEN = 40000 };
+    struct rig *r = small_rig(64 * MIB);
+    char *value = calloc(1, LEN + 1);
+
+    (void)state;
+    assert_non_null(value);
+    memset(value, 'v', LEN);
+    for (int is_known = 0; is_known < 2; is_known++) {
+        const nghttp2_nv fields[] = {rig_nv(":method", "POST"), rig_nv(":scheme", "http"),
+                                     rig_nv(":authority", "h"), rig_nv(":path", is_known ? "/t.S/Hold" : "/t.S/Nowhere"),
+                                     rig_nv("x-large", value),  rig_nv("content-type", "application/grpc")};
+        struct rig_stream *s = rig_request(r, fields, sizeof(fields) / sizeof(fields[0]), EMPTY, 5, true);
+
+        rig_pump(r);
+        if (is_known) {
+            assert_int_equal(rpc_metadata(s->call, "x-large").len, LEN);
+            rpc_finish(s->call, RPC_OK, NULL, bytes_of(NULL, 0));
+            rig_pump(r);
+        }
+        assert_string_equal(s->grpc_status, is_known ? "0" : "12");
+    }
+    free(value);
+    rig_close(r);
+}
+
 static void uploads_leave_room(void **state)
 {
     struct rig *r = small_rig(64 * MIB);
@@ -274,8 +302,13 @@ static void messages_in_pieces(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(uploads_leave_room),   cmocka_unit_test(long_reads_leave_room), cmocka_unit_test(held_back_messages),
-        cmocka_unit_test(sleepers_are_cut_off), cmocka_unit_test(messages_in_pieces),    cmocka_unit_test(unread_answers_are_cut_off),
+        cmocka_unit_test(large_headers),
+        cmocka_unit_test(uploads_leave_room),
+        cmocka_unit_test(long_reads_leave_room),
+        cmocka_unit_test(held_back_messages),
+        cmocka_unit_test(sleepers_are_cut_off),
+        cmocka_unit_test(messages_in_pieces),
+        cmocka_unit_test(unread_answers_are_cut_off),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
