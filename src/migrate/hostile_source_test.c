@@ -34,7 +34,8 @@ static void source_sends(uint32_t stream, struct bytes message)
 
     assert_true(message.len <= sizeof part.message);
     store_u32be(frame + 1, (uint32_t)message.len);
-    memcpy(frame + 5, message.data, message.len);
+    if (message.len > 0)
+        memcpy(frame + 5, message.data, message.len);
     script_frame(FRAME_DATA, 0, stream, frame, message.len + 5);
 }
 
