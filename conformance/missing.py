@@ -138,6 +138,9 @@ def is_read_only(schema, server, name):
         got = api("Set", KVs=[{"key": b"more", "value": b"v"}])
         if got.ok:
             return "took a write: %r" % got
+        got = api("CurrentState")
+        if got.ok and got.message.txId < count_of(name):
+            return "an older state is told as the current one: %r" % got
         read, lost, answers = 0, 0, set()
         for i in list(range(0, BIG_VALUES, 7)) + list(range(BIG_VALUES, BIG_VALUES + SMALL, 100)) + [count_of(name) - 1]:
             got = api("Get", key=key_of(i))

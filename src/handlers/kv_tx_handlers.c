@@ -117,11 +117,11 @@ void handle_current_state(struct request *rq)
     struct bytes name = bytes_str(database_name(rq->db));
     struct state_signature signature;
     struct store_state state;
-    enum status st = ST_OK;
+    enum status st = store_end_check(rq->store, &rq->err);
     struct pb w;
 
     store_get_state(rq->store, &state);
-    if (rq->server->signer != NULL)
+    if (st == ST_OK && rq->server->signer != NULL)
         st = signer_sign(rq->server->signer, name, state.tx_id, &state.alh, &signature, &rq->err);
     if (st != ST_OK) {
         request_fail_err(rq, st, &rq->err);

@@ -166,6 +166,8 @@ enum status beyond_error(struct store *s, struct err *err)
     return err_set(err, ST_CORRUPT, 0, "the end of the log is damaged: %s", health.text);
 }
 
+enum status store_end_check(struct store *s, struct err *err) { return s->end_is_lost ? beyond_error(s, err) : ST_OK; }
+
 /* --- health --- */
 void store_set_health_text(struct store *s, const char *fmt, ...)
 {

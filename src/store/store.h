@@ -68,6 +68,8 @@ struct store_state {
     uint64_t visible_tx_id; /* committed, maybe not yet synced (asynchronous mode): what reads see */
 };
 void store_get_state(struct store *s, struct store_state *out);
+/* ST_CORRUPT, naming the damage, when it has made unknown what the newest tx was: an older state must not be told, or signed, as the current one. */
+MUST_USE enum status store_end_check(struct store *s, struct err *err);
 const uint8_t *store_uuid(const struct store *s);
 const struct env *store_env(const struct store *s); /* its clock and log */
 
