@@ -338,9 +338,9 @@ typedef struct immudb_state {
     immudb_hash precommitted_alh;
 } immudb_state;
 IMMUDB_SIZED_(immudb_state)
-/* Costs nothing. */
+/* Costs nothing. IMMUDB_CORRUPT: damage has made unknown what the newest transaction was. */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_state_get(immudb_db *db, immudb_state *out, immudb_error *err);
-/* The state and the database's signature over it. IMMUDB_INVALID: it has no signer. */
+/* The state and the database's signature over it. IMMUDB_CORRUPT as immudb_state_get(). IMMUDB_INVALID: it has no signer. */
 IMMUDB_API IMMUDB_MUST_USE immudb_status immudb_state_sign(immudb_db *db, immudb_state *out, immudb_signature *signature, immudb_error *err);
 
 /* From the content of a PEM file with an EC private key (P-256 as a rule). The memory of the key is wiped at the end. */

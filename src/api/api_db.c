@@ -173,6 +173,8 @@ immudb_status immudb_state_get(immudb_db *db, immudb_state *out, immudb_error *e
     struct err err;
     enum status st = db == NULL ? api_null(&err, "db") : sized_out_begin(out, false, "immudb_state", &err);
 
+    if (st == ST_OK)
+        st = store_end_check(db->store, &err);
     if (st == ST_OK) {
         state_fill(db, &s);
         sized_out(out, &s, sizeof s);
@@ -219,7 +221,8 @@ immudb_status immudb_state_sign(immudb_db *db, immudb_state *out, immudb_signatu
     struct err err;
     enum status st = db == NULL ? api_null(&err, "db") : sized_out_begin(out, false, "immudb_state", &err);
 
-    if (st != ST_OK || (st = sized_out_begin(signature, false, "immudb_signature", &err)) != ST_OK)
+    if (st != ST_OK || (st = sized_out_begin(signature, false, "immudb_signature", &err)) != ST_OK ||
+        (st = store_end_check(db->store, &err)) != ST_OK)
         return api_result(st, &err, error);
     if (db->signer == NULL)
         return api_result(err_set(&err, ST_INVALID, 0, "the database was opened without a signer"), &err, error);

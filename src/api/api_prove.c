@@ -180,6 +180,8 @@ static enum status newest_tx(immudb_db *db, const struct key_ref *key, uint64_t 
     struct store_state state;
     enum status st;
 
+    if ((st = store_end_check(db->store, err)) != ST_OK)
+        return st; /* an older version is not the newest */
     store_get_state(db->store, &state);
     if (state.tx_id == 0)
         return err_set(err, ST_NOT_FOUND, 0, "key not found");

@@ -132,6 +132,36 @@ static void test_log(void **state)
     fixture_end(&f);
 }
 
+/* Where the end of the log is gone, no older state or value passes for the newest; what is whole stays readable by its number. */
+static void test_lost_end(void **state)
+{
+    struct fixture f;
+    immudb_state s;
+    immudb_signature sig;
+    immudb_entry_proof p;
+    char name[400];
+    FILE *file;
+
+    (void)state;
+    fixture_begin(&f, 0);
+    set(&f, "a", "1");
+    set(&f, "a", "2");
+    immudb_state_init(&s);
+    immudb_signature_init(&sig);
+    immudb_entry_proof_init(&p);
+    fixture_close(&f);
+    snprintf(name, sizeof name, "%s/log/seg-00000001.0", f.path);
+    file = fopen(name, "wb"); /* emptied */
+    assert_non_null(file);
+    fclose(file);
+    fixture_open(&f);
+    FAILS(IMMUDB_CORRUPT, "the end of the log is damaged", immudb_state_get(f.db, &s, E));
+    FAILS(IMMUDB_CORRUPT, "the end of the log is damaged", immudb_state_sign(f.db, &s, &sig, E));
+    FAILS(IMMUDB_CORRUPT, "the end of the log is damaged", immudb_prove_entry(f.db, S("a"), 0, 0, 0, f.buffer, &p, E));
+    IS(IMMUDB_READ_ONLY, immudb_set(f.db, S("b"), S("2"), NULL, NULL, E));
+    fixture_end(&f);
+}
+
 /* --- writing and point reads --- */
 static void test_get(void **state)
 {
@@ -833,17 +863,9 @@ static void test_maintenance(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_open),
-        cmocka_unit_test(test_log),
-        cmocka_unit_test(test_get),
-        cmocka_unit_test(test_metadata),
-        cmocka_unit_test(test_many),
-        cmocka_unit_test(test_scan),
-        cmocka_unit_test(test_history),
-        cmocka_unit_test(test_references),
-        cmocka_unit_test(test_state),
-        cmocka_unit_test(test_export),
-        cmocka_unit_test(test_external_commit),
+        cmocka_unit_test(test_open),        cmocka_unit_test(test_log),   cmocka_unit_test(test_lost_end), cmocka_unit_test(test_get),
+        cmocka_unit_test(test_metadata),    cmocka_unit_test(test_many),  cmocka_unit_test(test_scan),     cmocka_unit_test(test_history),
+        cmocka_unit_test(test_references),  cmocka_unit_test(test_state), cmocka_unit_test(test_export),   cmocka_unit_test(test_external_commit),
         cmocka_unit_test(test_maintenance),
     };
 
